@@ -1,0 +1,24 @@
+"""Auto classes that Transformers does not have. They are open: other models can register with them."""
+
+from collections import OrderedDict
+
+from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAutoMapping
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+
+class AutoModelForPointCloudClassification(_BaseAutoModelClass):
+    """Loads any registered point-cloud classifier by its configuration.
+
+    Example:
+
+    ```python
+    >>> from modeling_sft import AutoModelForPointCloudClassification
+
+    >>> model = AutoModelForPointCloudClassification.from_pretrained("path/to/checkpoint")
+    ```
+    """
+
+    _model_mapping = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
+
+
+__all__ = ["AutoModelForPointCloudClassification"]

@@ -1,0 +1,167 @@
+"""The encoder that all modalities share: norms, feed-forward, layer, stack."""
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .attention_sft import SFTAttention
+from .configuration_sft import SFTEncoderConfig
+
+
+class SFTLayerNorm(nn.LayerNorm):
+    """Layer norm with the call signature of the other norms: the mask is not needed."""
+
+    def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
+        """Normalise `(B, N, D)`."""
+        return super().forward(hidden_states)
+
+
+class SFTRMSNorm(nn.RMSNorm):
+    """Root-mean-square norm (arXiv 1910.07467) with the call signature of the other norms."""
+
+    def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
+        """Normalise `(B, N, D)`."""
+        return super().forward(hidden_states)
+
+
+class SFTMaskedBatchNorm(nn.BatchNorm1d):
+    """Batch norm over the real tokens of a batch; padding has no part in the statistics."""
+
+    def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
+        """Normalise `(B, N, D)` given the mask `(B, N)`; in training, update the running statistics."""
+        dtype = torch.promote_types(hidden_states.dtype, torch.float32)
+        mean, variance = self.running_mean, self.running_var
+        assert mean is not None and variance is not None and self.num_batches_tracked is not None
+        if self.training:
+            weight = mask[..., None].to(dtype)
+            count = weight.sum().clamp(min=1)
+            states = hidden_states.to(dtype)
+            mean = (states * weight).sum((0, 1)) / count
+            variance = ((states - mean).square() * weight).sum((0, 1)) / count
+            with torch.no_grad():
+                momentum = 0.1 if self.momentum is None else self.momentum
+                unbiased = variance * count / (count - 1).clamp(min=1)
+                self.running_mean.lerp_(mean.to(self.running_mean), momentum)
+                self.running_var.lerp_(unbiased.to(self.running_var), momentum)
+                self.num_batches_tracked.add_(1)
+        scale = self.weight.to(dtype) * torch.rsqrt(variance.to(dtype) + self.eps)
+        return ((hidden_states.to(dtype) - mean.to(dtype)) * scale + self.bias.to(dtype)).to(hidden_states.dtype)
+
+
+NORMS: dict[str, type[nn.Module]] = {"layer": SFTLayerNorm, "rms": SFTRMSNorm, "batch": SFTMaskedBatchNorm}
+
+
+def build_norm(config: SFTEncoderConfig) -> nn.Module:
+    """The norm of `config.norm_type`; call it with `(hidden_states, mask)`."""
+    return NORMS[config.norm_type](config.hidden_size, eps=config.norm_eps)
+
+
+class SFTFeedForward(nn.Module):
+    """Linear, activation, linear. With `hidden_act="linear"` or `"gelu"` the theory of arXiv 2408.05822 applies."""
+
+    def __init__(self, config: SFTEncoderConfig):
+        super().__init__()
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Map `(..., D)` to `(..., D)`."""
+        return self.down_proj(self.activation(self.up_proj(hidden_states)))
+
+
+class SFTLayer(GradientCheckpointingLayer):
+    """Attention to a sample and feed-forward, each a residual branch under one learned scale.
+
+    Pre-norm: x + scale * Drop(branch(norm(x))); post-norm: norm(x + scale * Drop(branch(x))).
+    """
+
+    def __init__(self, config: SFTEncoderConfig):
+        super().__init__()
+        self.pre_norm = config.norm_position == "pre"
+        self.hidden_dropout_prob, self.drop_path_prob = config.hidden_dropout_prob, config.drop_path_prob
+        self.attention = SFTAttention(config)
+        self.attention_norm = build_norm(config)
+        self.feed_forward = SFTFeedForward(config)
+        self.feed_forward_norm = build_norm(config)
+        self.residual_scale = nn.Parameter(torch.empty(1))
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        mask: Tensor,
+        relation_inputs: tuple | None,
+        num_sampled_tokens: int,
+        output_attentions: bool = False,
+    ) -> Tensor:
+        """Run the layer.
+
+        Args:
+            hidden_states: `(B, N, D)`.
+            mask: `(B, N)` bool, `True` for real tokens.
+            relation_inputs: what the modality's relation is computed from, or `None`.
+            num_sampled_tokens: K.
+            output_attentions: have the attention form its weights, for output capturing.
+
+        Returns:
+            `(B, N, D)`.
+        """
+        states = self.attention_norm(hidden_states, mask) if self.pre_norm else hidden_states
+        branch = self.attention(states, mask, relation_inputs, num_sampled_tokens, output_attentions)[0]
+        hidden_states = self._residual(hidden_states, branch)
+        if not self.pre_norm:
+            hidden_states = self.attention_norm(hidden_states, mask)
+        states = self.feed_forward_norm(hidden_states, mask) if self.pre_norm else hidden_states
+        hidden_states = self._residual(hidden_states, self.feed_forward(states))
+        return hidden_states if self.pre_norm else self.feed_forward_norm(hidden_states, mask)
+
+    def _residual(self, hidden_states: Tensor, branch: Tensor) -> Tensor:
+        branch = nn.functional.dropout(branch, self.hidden_dropout_prob, self.training)
+        if self.training and self.drop_path_prob > 0:
+            keep = 1 - self.drop_path_prob
+            branch = branch * (torch.rand(branch.shape[0], 1, 1, device=branch.device) < keep).to(branch.dtype) / keep
+        return hidden_states + self.residual_scale * branch
+
+
+class SFTEncoder(nn.Module):
+    """A stack of layers; with pre-norm, a final norm."""
+
+    def __init__(self, config: SFTEncoderConfig):
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList([SFTLayer(config) for _ in range(config.num_hidden_layers)])
+        self.final_norm = build_norm(config) if config.norm_position == "pre" else None
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        mask: Tensor,
+        relation_inputs: tuple | None = None,
+        output_attentions: bool = False,
+    ) -> Tensor:
+        """Encode embedded tokens.
+
+        Args:
+            hidden_states: `(B, N, D)`.
+            mask: `(B, N)` bool, `True` for real tokens.
+            relation_inputs: what the modality's relation is computed from, or `None`.
+            output_attentions: have the attentions form their weights, for output capturing.
+
+        Returns:
+            `(B, N, D)`.
+        """
+        k = self._num_sampled_tokens()
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, mask, relation_inputs, k, output_attentions)
+        return hidden_states if self.final_norm is None else self.final_norm(hidden_states, mask)
+
+    def _num_sampled_tokens(self) -> int:
+        # One draw per pass, handed down as a number: recomputation under checkpointing must not draw another.
+        if self.training and self.config.num_sampled_tokens_range is not None:
+            low, high = self.config.num_sampled_tokens_range
+            return int(torch.randint(low, high + 1, ()))
+        return self.config.num_sampled_tokens
+
+
+__all__ = ["SFTEncoder", "SFTLayer", "build_norm"]

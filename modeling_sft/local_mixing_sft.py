@@ -1,0 +1,65 @@
+"""Local mixing: what lets a token know its surroundings before the sampler looks at it.
+
+The papers do not have it; a single point, byte or atom says little about its importance by itself.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .configuration_sft import SFTPointCloudConfig
+from .geometry_sft import CHUNK_ELEMENTS, neighbor_pair_features
+from .initialization_sft import unit_variance_linear
+from .sampling_sft import gather_rows
+
+
+class SFTEdgeMixing(nn.Module):
+    """An edge step over nearest neighbours: h_i + W max_j gelu(A h_i + B h_j + G g_ij), j the neighbours of i.
+
+    g_ij are invariants of the pair (and its offset, where the model need not be rotation-invariant). After EdgeConv
+    (arXiv 1801.07829).
+    """
+
+    def __init__(self, config: SFTPointCloudConfig):
+        super().__init__()
+        self.num_neighbors = config.local_mixing_size
+        self.with_normals = config.use_normals is not False
+        self.with_offsets = not config.rotation_invariant
+        width = config.hidden_size
+        num_pair_features = (4 if self.with_normals else 1) + (3 if self.with_offsets else 0)
+        self.center_proj = unit_variance_linear(width, width)
+        self.neighbor_proj = unit_variance_linear(width, width, bias=False)
+        self.pair_proj = unit_variance_linear(num_pair_features, width, bias=False)
+        self.out_proj = unit_variance_linear(width, width)
+        self.activation = nn.GELU()
+
+    def forward(self, hidden_states: Tensor, points: Tensor, normals: Tensor | None, neighbor_index: Tensor) -> Tensor:
+        """Mix each point with its neighbours.
+
+        Args:
+            hidden_states: `(B, N, D)`.
+            points: `(B, N, 3)`, centred.
+            normals: `(B, N, 3)`, or `None`.
+            neighbor_index: `(B, N, k)` long, nearest first; own index for "no neighbour".
+
+        Returns:
+            `(B, N, D)`.
+        """
+        neighbor_index = neighbor_index[..., : self.num_neighbors]
+        center, neighbors = self.center_proj(hidden_states), self.neighbor_proj(hidden_states)
+        length = points.shape[1]
+        tracing = torch.compiler.is_compiling()
+        rows = length if tracing else max(1, CHUNK_ELEMENTS // (neighbors[:, 0].numel() * neighbor_index.shape[-1]))
+        blocks = []
+        for start in [0] if tracing else range(0, length, rows):
+            part = slice(start, start + rows)
+            pairs, valid = neighbor_pair_features(
+                points, normals, neighbor_index, part, self.with_normals, self.with_offsets
+            )
+            messages = gather_rows(neighbors, neighbor_index[:, part]) + center[:, part, None]
+            messages = self.activation(messages + self.pair_proj(pairs.to(messages.dtype)))
+            messages = messages.masked_fill(~valid[..., None], torch.finfo(messages.dtype).min)
+            blocks.append(messages.amax(2) * valid.any(-1, keepdim=True))
+        return hidden_states + self.out_proj(torch.cat(blocks, dim=1))
+
+
+__all__ = ["SFTEdgeMixing"]

@@ -1,0 +1,47 @@
+"""Output classes: those of Transformers with what the sampler chose."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class SFTModelOutput(ModelOutput):
+    """Output of a backbone.
+
+    Args:
+        last_hidden_state: `(B, N, hidden_size)`, token states after the last layer.
+        hidden_states: with `output_hidden_states`, the embeddings and each layer's output, `(B, N, hidden_size)` each.
+        attentions: with `output_attentions`, each layer's weights over its sampled tokens, `(B, H, N, K)` each.
+        sampled_tokens: with `output_sampled_tokens`, each layer's sampled indices, long `(B, S, K)` each, S being 1 or
+            H; -1 in unused slots, N + e for extra token e.
+        importance_scores: with `output_importance_scores`, each layer's importance logits, `(B, N, S)` each.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    sampled_tokens: tuple[torch.LongTensor, ...] | None = None
+    importance_scores: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class SFTClassifierOutput(ModelOutput):
+    """Output of a classification or regression head.
+
+    Args:
+        loss: scalar, when labels were given.
+        logits: `(B, num_labels)`.
+        hidden_states, attentions, sampled_tokens, importance_scores: as in [`SFTModelOutput`].
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    sampled_tokens: tuple[torch.LongTensor, ...] | None = None
+    importance_scores: tuple[torch.FloatTensor, ...] | None = None
+
+
+__all__ = ["SFTClassifierOutput", "SFTModelOutput"]

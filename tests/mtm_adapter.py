@@ -1,0 +1,61 @@
+"""Adapter that runs Transformers' own model tests against this package's classes."""
+
+import torch
+from mtm_harness import Suite, floats_tensor
+
+import modeling_sft
+
+
+def point_cloud_config() -> modeling_sft.SFTPointCloudConfig:
+    """A tiny configuration without randomness in training, sampling fewer tokens than the inputs have."""
+    return modeling_sft.SFTPointCloudConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=37,
+        num_sampled_tokens=4,
+        sampling_noise=0.0,
+        residual_scale_init=1.0,
+        num_neighbors=3,
+        local_mixing_size=3,
+        num_labels=3,
+    )
+
+
+def point_cloud_inputs(config: modeling_sft.SFTPointCloudConfig, batch_size: int, length: int) -> dict:
+    """Random points with unit normals; every other row ends in two padded points."""
+    mask = torch.ones(batch_size, length, dtype=torch.long)
+    mask[::2, -2:] = 0
+    normals = torch.nn.functional.normalize(floats_tensor([batch_size, length, 3]) - 0.5, dim=-1)
+    return {"points": floats_tensor([batch_size, length, 3]), "normals": normals, "attention_mask": mask}
+
+
+def pad_tokens(inputs: dict, count: int) -> dict:
+    """The same clouds with `count` more padded points."""
+    widths = {2: (0, count), 3: (0, 0, 0, count)}
+    return {name: torch.nn.functional.pad(value, widths[value.dim()]) for name, value in inputs.items()}
+
+
+SUITES = [
+    Suite(
+        name="SFTPointCloud",
+        module="modeling_sft",
+        config=point_cloud_config,
+        inputs=point_cloud_inputs,
+        roles={
+            modeling_sft.SFTPointCloudModel: "base",
+            modeling_sft.SFTForPointCloudClassification: "custom",
+        },
+        labels={
+            modeling_sft.SFTForPointCloudClassification: lambda config, batch_size, length: {
+                "labels": torch.arange(batch_size) % config.num_labels
+            }
+        },
+        tester_attrs={"key_length": 4},
+        flags={"test_resize_embeddings": False},
+        skips={"test_model_get_set_embeddings": "points enter through linear layers: there is no embedding table"},
+        config_has_text_modality=False,
+        pad=pad_tokens,
+        remote_code=True,
+    )
+]
