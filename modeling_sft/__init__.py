@@ -3,7 +3,7 @@
 Importing the package registers its models with the Auto classes.
 """
 
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
 
 from .augmentation_point_cloud_sft import PointCloudAugmentation
 from .auto_sft import AutoModelForPointCloudClassification
@@ -19,6 +19,7 @@ AutoConfig.register(SFTPointCloudConfig.model_type, SFTPointCloudConfig, exist_o
 AutoModel.register(SFTPointCloudConfig, SFTPointCloudModel, exist_ok=True)
 AutoModelForPointCloudClassification.register(SFTPointCloudConfig, SFTForPointCloudClassification, exist_ok=True)
 AutoFeatureExtractor.register(SFTPointCloudConfig, SFTPointCloudProcessor, exist_ok=True)
+AutoProcessor.register(SFTPointCloudConfig, SFTPointCloudProcessor, exist_ok=True)
 
 __all__ = [
     "AutoModelForPointCloudClassification",

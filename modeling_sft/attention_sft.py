@@ -6,6 +6,7 @@ Cost and memory are O(N K): queries are handled in chunks, and nothing of size (
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -89,7 +90,6 @@ def attention_probabilities(scores: Tensor, valid: Tensor, leak_logits: Tensor |
             log_leak = log_softplus(leak_logits.masked_fill(~valid, 0.0)).masked_fill(~valid, lowest)
             total = torch.logaddexp(total, log_leak.logsumexp(-1, keepdim=True))
         return (masked - total).exp().masked_fill(~valid, 0.0)
-    scores = scores.masked_fill(~valid, 0.0)
     positive = (F.relu(scores) if probability == "relu" else F.softplus(scores)).masked_fill(~valid, 0.0)
     total = positive.sum(-1, keepdim=True) + PROBABILITY_EPS
     if leak_logits is not None:
@@ -174,7 +174,7 @@ class SFTAttention(nn.Module):
         self.v_proj = nn.Linear(width, width, bias=False)
         self.c_proj = nn.Linear(width, self.num_heads, bias=False) if config.attention_leak else None
         self.o_proj = nn.Linear(width, width)
-        self.relation = build_relation(config)
+        self.relation: Any = build_relation(config)
 
     def forward(
         self,
@@ -241,7 +241,8 @@ class SFTAttention(nn.Module):
                 extra = extra.unflatten(-1, (self.num_heads, -1)).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
                 channels = torch.cat([channels, extra.expand(channels.shape[0], -1, -1, -1)], dim=2)
             batch, heads = channels.shape[:2]
-            flat_sample = Sample(*(None if item is None else item.flatten(0, 1)[:, None] for item in sample))
+            flat: list[Any] = [None if item is None else item.flatten(0, 1)[:, None] for item in sample]
+            flat_sample = Sample(*flat)
             rows, partners = self._gather_pairs(channels.flatten(0, 1), flat_sample)
             mixed = mix_pairs(rows, partners, flat_sample, self.config.sampling_estimator)
             return mixed.squeeze(1).unflatten(0, (batch, heads))

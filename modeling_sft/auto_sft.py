@@ -1,6 +1,7 @@
 """Auto classes that Transformers does not have. They are open: other models can register with them."""
 
 from collections import OrderedDict
+from typing import Any
 
 from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAutoMapping
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
@@ -18,7 +19,7 @@ class AutoModelForPointCloudClassification(_BaseAutoModelClass):
     ```
     """
 
-    _model_mapping = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
+    _model_mapping: Any = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
 
 
 __all__ = ["AutoModelForPointCloudClassification"]

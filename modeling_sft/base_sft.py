@@ -30,7 +30,7 @@ class SFTPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if getattr(module, "starts_with_unit_variance", False):
+        if isinstance(module, nn.Linear) and getattr(module, "starts_with_unit_variance", False):
             initialization.normal_(module.weight, mean=0.0, std=module.in_features**-0.5)
         elif isinstance(module, SFTSampler):
             initialization.normal_(module.weight, mean=0.0, std=self.config.initializer_range)

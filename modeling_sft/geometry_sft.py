@@ -3,6 +3,8 @@
 Call with coordinates of `geometry_dtype` and autocast off. Padded points never influence real ones.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -122,7 +124,9 @@ def _divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(denominator > 0, numerator / denominator.clamp(min=torch.finfo(denominator.dtype).tiny), 0.0)
 
 
-def _eigenvalue_shares(offsets, centroid, mean) -> list[Tensor]:
+def _eigenvalue_shares(
+    offsets: Sequence[Tensor], centroid: Sequence[Tensor], mean: Callable[[Tensor], Tensor]
+) -> list[Tensor]:
     """Eigenvalues of the neighbours' covariance over their sum, in closed form (trigonometric solution)."""
     x, y, z = (offset - c[..., None] for offset, c in zip(offsets, centroid, strict=True))
     xx, yy, zz, xy, xz, yz = mean(x * x), mean(y * y), mean(z * z), mean(x * y), mean(x * z), mean(y * z)
@@ -147,7 +151,7 @@ def neighbor_pair_features(
     queries: slice,
     with_normals: bool,
     with_offsets: bool,
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Features of some points and each of their neighbours; lengths in units of a point's mean neighbour distance.
 
     Args:
@@ -156,14 +160,13 @@ def neighbor_pair_features(
         with_offsets: append the offset to the neighbour, which depends on the pose.
 
     Returns:
-        Features `(B, n, k, F)`: the distance, with normals also n_i.n_j, n_i.u and n_j.u, then the offset (3); and
-        the validity `(B, n, k)` of the neighbours.
+        `(B, n, k, F)`: the distance, with normals also n_i.n_j, n_i.u and n_j.u, then the offset (3).
     """
     own = torch.arange(points.shape[1], device=points.device)[queries, None]
     neighbor_index = neighbor_index[:, queries]
     valid = neighbor_index != own
     offset = gather_rows(points, neighbor_index) - points[:, queries, None]
-    distance = offset.square().sum(-1).sqrt() * valid
+    distance = offset.square().sum(-1).sqrt()
     mean_distance = distance.sum(-1, keepdim=True) / valid.sum(-1, keepdim=True).clamp(min=1)
     features = [_divide(distance, mean_distance)[..., None]]
     if with_normals:
@@ -176,7 +179,7 @@ def neighbor_pair_features(
             features.append(torch.stack(products, -1))
     if with_offsets:
         features.append(_divide(offset, mean_distance[..., None]))
-    return torch.cat(features, -1), valid
+    return torch.cat(features, -1)
 
 
 __all__ = ["center_points", "geometry_dtype", "local_invariants", "nearest_neighbors", "neighbor_pair_features"]

@@ -39,7 +39,7 @@ class SFTClassificationHead(nn.Module):
         self.dense = unit_variance_linear(config.hidden_size, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
+        self.out_proj = nn.Linear(config.hidden_size, int(config.num_labels or 0))
 
     def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
         """Map token states `(B, N, D)` to logits `(B, num_labels)`."""
@@ -88,8 +88,8 @@ def classification_loss(
     labels = labels.to(logits.device)
     if single_label:
         check_values = labels.device.type == "cpu" and not torch.compiler.is_compiling()
-        if check_values and bool(((labels != -100) & ((labels < 0) | (labels >= config.num_labels))).any()):
-            raise ValueError(f"`labels` must be -100 (missing) or from 0 to {config.num_labels - 1}.")
+        if check_values and bool(((labels != -100) & ((labels < 0) | (labels >= logits.shape[-1]))).any()):
+            raise ValueError(f"`labels` must be -100 (missing) or from 0 to {logits.shape[-1] - 1}.")
         present = labels != -100
         total = F.cross_entropy(logits.flatten(0, -2), labels.flatten().long(), ignore_index=-100, reduction="sum")
     else:

@@ -10,7 +10,7 @@ def unit_variance_linear(in_features: int, out_features: int, bias: bool = True)
     `initializer_range` says. The mark sits on the layer itself: Transformers skips modules without own parameters.
     """
     linear = nn.Linear(in_features, out_features, bias=bias)
-    linear.starts_with_unit_variance = True
+    setattr(linear, "starts_with_unit_variance", True)  # noqa: B010 (mypy takes module attributes for tensors)
     return linear
 
 

@@ -13,10 +13,10 @@ from .sampling_sft import gather_rows
 
 
 class SFTEdgeMixing(nn.Module):
-    """An edge step over nearest neighbours: h_i + W max_j gelu(A h_i + B h_j + G g_ij), j the neighbours of i.
+    """An edge step over nearest neighbours: h_i + W gelu(A h_i + max_j (B h_j + G g_ij)), j the neighbours of i.
 
-    g_ij are invariants of the pair (and its offset, where the model need not be rotation-invariant). After EdgeConv
-    (arXiv 1801.07829).
+    g_ij are invariants of the pair (and its offset, where the model need not be rotation-invariant). A point stands in
+    for neighbours that it lacks. After EdgeConv (arXiv 1801.07829), with the activation behind the maximum.
     """
 
     def __init__(self, config: SFTPointCloudConfig):
@@ -45,21 +45,21 @@ class SFTEdgeMixing(nn.Module):
             `(B, N, D)`.
         """
         neighbor_index = neighbor_index[..., : self.num_neighbors]
-        center, neighbors = self.center_proj(hidden_states), self.neighbor_proj(hidden_states)
+        neighbors = self.neighbor_proj(hidden_states)
         length = points.shape[1]
         tracing = torch.compiler.is_compiling()
         rows = length if tracing else max(1, CHUNK_ELEMENTS // (neighbors[:, 0].numel() * neighbor_index.shape[-1]))
         blocks = []
         for start in [0] if tracing else range(0, length, rows):
             part = slice(start, start + rows)
-            pairs, valid = neighbor_pair_features(
+            pairs = neighbor_pair_features(
                 points, normals, neighbor_index, part, self.with_normals, self.with_offsets
             )
-            messages = gather_rows(neighbors, neighbor_index[:, part]) + center[:, part, None]
-            messages = self.activation(messages + self.pair_proj(pairs.to(messages.dtype)))
-            messages = messages.masked_fill(~valid[..., None], torch.finfo(messages.dtype).min)
-            blocks.append(messages.amax(2) * valid.any(-1, keepdim=True))
-        return hidden_states + self.out_proj(torch.cat(blocks, dim=1))
+            messages = gather_rows(neighbors, neighbor_index[:, part]) + self.pair_proj(pairs.to(neighbors.dtype))
+            # Not amax: its backward compares every element, this one scatters to the winners.
+            blocks.append(messages.max(2).values)
+        mixed = self.activation(self.center_proj(hidden_states) + torch.cat(blocks, dim=1))
+        return hidden_states + self.out_proj(mixed)
 
 
 __all__ = ["SFTEdgeMixing"]

@@ -31,7 +31,7 @@ class SFTPointCloudPreTrainedModel(SFTPreTrainedModel):
 
     config: SFTPointCloudConfig
     main_input_name = "points"
-    input_modalities = ("point_cloud",)
+    input_modalities: Any = ("point_cloud",)
 
 
 class SFTPointCloudEmbeddings(nn.Module):

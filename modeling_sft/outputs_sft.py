@@ -19,11 +19,11 @@ class SFTModelOutput(ModelOutput):
         importance_scores: with `output_importance_scores`, each layer's importance logits, `(B, N, S)` each.
     """
 
-    last_hidden_state: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-    sampled_tokens: tuple[torch.LongTensor, ...] | None = None
-    importance_scores: tuple[torch.FloatTensor, ...] | None = None
+    last_hidden_state: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    sampled_tokens: tuple[torch.Tensor, ...] | None = None
+    importance_scores: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -36,12 +36,12 @@ class SFTClassifierOutput(ModelOutput):
         hidden_states, attentions, sampled_tokens, importance_scores: as in [`SFTModelOutput`].
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-    sampled_tokens: tuple[torch.LongTensor, ...] | None = None
-    importance_scores: tuple[torch.FloatTensor, ...] | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    sampled_tokens: tuple[torch.Tensor, ...] | None = None
+    importance_scores: tuple[torch.Tensor, ...] | None = None
 
 
 __all__ = ["SFTClassifierOutput", "SFTModelOutput"]

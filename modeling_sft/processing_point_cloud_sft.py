@@ -320,9 +320,6 @@ def estimate_normals(points: NDArray[Any]) -> NDArray[np.float64]:
     neighborhood_size = min(NORMAL_ESTIMATION_NEIGHBORS + 1, len(points))
     neighborhoods = _kd_tree(points).query(points, k=range(1, neighborhood_size + 1))[1]
     offsets = points[neighborhoods] - points[:, None]
-    # The largest offset becomes 1, so that very small or large units neither underflow nor overflow when squared.
-    extent = np.abs(offsets).max()
-    offsets = offsets / extent if extent > 0 else offsets
     offsets = offsets - offsets.mean(axis=1, keepdims=True)
     normals = np.linalg.eigh(offsets.swapaxes(1, 2) @ offsets)[1][:, :, 0]
     outward = np.einsum("ij,ij->i", normals, points - points.mean(axis=0))

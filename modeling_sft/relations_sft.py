@@ -112,12 +112,15 @@ class PreparedRelation(NamedTuple):
                 weights = self.weights[:, :, None, None].to(features.dtype)
                 mixed = self.relation.pair_features(points_i, normals_i, *self.partners)
                 features = weights * features + (1 - weights) * mixed
-            both = torch.stack([self.relation.scale_weight, self.relation.bias_weight]).to(features.dtype)
+            scale_weight, bias_weight = self.relation.scale_weight, self.relation.bias_weight
             if features.shape[1] == 1:
-                projected = torch.einsum("xhr,brnk->xbhnk", both, features.squeeze(1))
+                both = torch.cat([scale_weight, bias_weight]).to(features.dtype)
+                projected = both @ features.squeeze(1).flatten(-2)
             else:
-                projected = torch.einsum("xhr,bhrnk->xbhnk", both, features)
-            return F.softplus(projected[0] + IDENTITY_OFFSET), projected[1]
+                both = torch.stack([scale_weight, bias_weight], dim=1).to(features.dtype)
+                projected = (both @ features.flatten(-2)).transpose(1, 2).flatten(1, 2)
+            scale, bias = projected.unflatten(-1, features.shape[-2:]).chunk(2, dim=1)
+            return F.softplus(scale + IDENTITY_OFFSET), bias
 
 
 RELATIONS: dict[str, type[nn.Module]] = {"point_cloud": SFTPointCloudRelation}

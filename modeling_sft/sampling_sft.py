@@ -221,6 +221,9 @@ class SFTSampler(nn.Module):
     largest s_i + sampling_noise * Gumbel(0, 1) are taken, which samples without replacement.
     """
 
+    bias: nn.Parameter | None
+    extra_tokens: nn.Parameter | None
+
     def __init__(self, config: SFTEncoderConfig):
         super().__init__()
         self.config = config

@@ -1,0 +1,28 @@
+"""Training and evaluation: recipes, tasks, an own Trainer, whole runs."""
+
+from .callbacks import DatasetEpochCallback, SamplingNoiseCallback
+from .evaluation import evaluate, format_report
+from .recipe import EarlyStopping, ImportanceScorerSettings, Recipe, SamplingNoiseSchedule
+from .run import build_training_arguments, train
+from .tasks import TASKS, Task, get_task, register_task
+from .trainer import SFTTrainer, activation_checkpointing_arguments, is_scorer_parameter
+
+__all__ = [
+    "TASKS",
+    "DatasetEpochCallback",
+    "EarlyStopping",
+    "ImportanceScorerSettings",
+    "Recipe",
+    "SFTTrainer",
+    "SamplingNoiseCallback",
+    "SamplingNoiseSchedule",
+    "Task",
+    "activation_checkpointing_arguments",
+    "build_training_arguments",
+    "evaluate",
+    "format_report",
+    "get_task",
+    "is_scorer_parameter",
+    "register_task",
+    "train",
+]

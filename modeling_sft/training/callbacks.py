@@ -1,0 +1,77 @@
+"""Trainer callbacks: annealing of the sampling noise, and epoch numbers for augmentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import extract_model_from_parallel
+from transformers import PreTrainedConfig, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from .recipe import SamplingNoiseSchedule
+
+
+class SamplingNoiseCallback(TrainerCallback):
+    """Anneal `sampling_noise` linearly, as a function of the step number alone, so that resuming is exact.
+
+    Every checkpoint's configuration carries the noise of its own weights. When the best checkpoint is loaded at the
+    end, its noise comes back with it.
+
+    Args:
+        initial (`float`): Noise of the first step.
+        schedule (`SamplingNoiseSchedule`): Final noise, and the fraction of the steps at which it is reached.
+    """
+
+    def __init__(self, initial: float, schedule: SamplingNoiseSchedule) -> None:
+        self.initial = initial
+        self.schedule = schedule
+
+    def noise_at(self, step: int, max_steps: int) -> float:
+        """Return the noise of the step with a zero-based number."""
+        progress = min(step / max(self.schedule.until * max_steps, 1.0), 1.0)
+        return self.schedule.final if progress == 1 else self.initial + (self.schedule.final - self.initial) * progress
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Set the noise of the last step taken, for an evaluation before the first step."""
+        self._set_noise(kwargs["model"], self.noise_at(max(state.global_step - 1, 0), state.max_steps))
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Set the noise of the step that begins."""
+        self._set_noise(kwargs["model"], self.noise_at(state.global_step, state.max_steps))
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Restore the noise of the best checkpoint, whose weights Trainer has just loaded."""
+        if args.load_best_model_at_end and state.best_model_checkpoint is not None:
+            config, _ = PreTrainedConfig.get_config_dict(Path(state.best_model_checkpoint))
+            self._set_noise(kwargs["model"], config["sampling_noise"])
+
+    @staticmethod
+    def _set_noise(model: Any, noise: float) -> None:
+        extract_model_from_parallel(model).set_sampling_noise(noise)
+
+
+class DatasetEpochCallback(TrainerCallback):
+    """Tell the training data which epoch begins, so that augmentation is a function of (seed, epoch, index).
+
+    accelerate's data loader does this only where its batch sampler is neither sharded over processes nor skipping
+    batches after a resume, so that augmentation would repeat in the first case and differ in the second.
+
+    Args:
+        dataset: The training data; `set_epoch` is called if it has that method.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Set the epoch of the data."""
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(int(state.epoch or 0))

@@ -1,0 +1,187 @@
+"""Evaluation of a saved model on a whole split: as-is, rotated, and with sampled inference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, EvalPrediction, Trainer, TrainingArguments
+
+from .environment import describe_environment
+from .recipe import RECIPE_NAME, Recipe
+from .tasks import Task, get_task, task_of_config
+
+EVALUATION_NAME = "evaluation.json"
+
+
+def evaluate(
+    folder: str | Path,
+    data_dir: str | Path | None = None,
+    dataset: str | None = None,
+    split: str = "test",
+    rotations: Sequence[str] | None = None,
+    num_sampled_tokens: int | None = None,
+    sampled_passes: int = 0,
+    seed: int = 0,
+    batch_size: int = 32,
+    output: str | Path | None = None,
+) -> dict[str, Any]:
+    """Evaluate a saved model, and write the report as JSON.
+
+    Every rotation turns the same clouds, each by its own rotation, and keeps the same sub-sample of their points. Also
+    runs in several processes (`accelerate launch`), of which one writes.
+
+    Args:
+        folder (`str` or `Path`): Folder with a model and its processor, and `recipe.yaml` unless `dataset` is given.
+        data_dir (`str` or `Path`, *optional*): Where the data sets lie.
+        dataset (`str`, *optional*): Data set to use in place of the recipe's; must have the same labels.
+        split (`str`): `"test"` or `"validation"` (the split that the recipe held out).
+        rotations (`Sequence[str]`, *optional*): Of `"none"`, `"z"`, `"so3"`; by default all that the task knows.
+        num_sampled_tokens (`int`, *optional*): K in place of the trained one.
+        sampled_passes (`int`): Passes with samples drawn as in training, beside the deterministic one.
+        seed (`int`): Seeds the rotations and the sampled passes.
+        batch_size (`int`): Items per batch and process.
+        output (`str` or `Path`, *optional*): File to write; `evaluation.json` in the folder by default.
+
+    Returns:
+        `dict`: `results` maps each rotation to its metrics, `changed_predictions` (against `"none"`, if that was
+        asked for) and, with `sampled_passes`, `sampled` (mean, standard deviation and values of the main metric);
+        beside it the settings, date, command, versions and hardware.
+
+    Raises:
+        ValueError: If the folder, the split, a rotation or the data set does not fit.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"There is no saved model (config.json) in `{folder}`.")
+    if split not in ("test", "validation"):
+        raise ValueError(f'`split` must be "test" or "validation", got {split!r}.')
+    for name, value, minimum in (
+        ("sampled_passes", sampled_passes, 0),
+        ("seed", seed, 0),
+        ("batch_size", batch_size, 1),
+    ):
+        if value < minimum:
+            raise ValueError(f"`{name}` must be at least {minimum}, got {value}.")
+    recipe = _recipe_of(folder, dataset, split)
+    task = get_task(recipe.task)
+    rotations = list(dict.fromkeys(task.rotations if rotations is None else rotations))
+    unknown = [rotation for rotation in rotations if rotation not in task.rotations]
+    if unknown or not rotations:
+        raise ValueError(f"`rotations` must be among {', '.join(task.rotations)}, got {', '.join(unknown) or 'none'}.")
+
+    model = task.model_class.from_pretrained(folder)
+    if num_sampled_tokens is not None:
+        model.set_num_sampled_tokens(num_sampled_tokens)
+    processor = task.processor_class.from_pretrained(folder)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_eval_batch_size=batch_size,
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to="none",
+    )
+    with arguments.main_process_first(desc="reading the data"):
+        rows = task.load_rows(recipe, data_dir, split)
+    task.check_labels(model.config, rows)
+    trainer = Trainer(
+        model=model, args=arguments, data_collator=task.build_collator(processor), processing_class=processor
+    )
+
+    results: dict[str, dict[str, Any]] = {}
+    reference = None
+    for rotation in rotations:
+        rotated = rows if rotation == "none" else task.rotate(rows, rotation, seed)
+        data = task.prepare(rotated, processor, recipe.seed)
+        prediction = _predict(trainer, data)
+        logits = np.asarray(prediction.predictions)
+        result: dict[str, Any] = dict(task.compute_metrics(prediction))
+        if rotation == "none":
+            reference = logits
+        elif reference is not None:
+            result["changed_predictions"] = task.count_changed_predictions(reference, logits)
+        if sampled_passes:
+            values = [_sampled_metric(task, trainer, model, data, seed + number) for number in range(sampled_passes)]
+            result["sampled"] = {
+                "metric": task.main_metric,
+                "mean": float(np.mean(values)),
+                "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+                "values": values,
+            }
+        results[rotation] = result
+
+    report = {
+        "model": folder.resolve().name,
+        "task": recipe.task,
+        "dataset": recipe.dataset["name"],
+        "split": split,
+        "num_examples": len(rows),
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "num_sampled_tokens": model.config.num_sampled_tokens,
+        "seed": seed,
+        "training_seed": recipe.seed,
+        "batch_size": batch_size,
+        "results": results,
+        **describe_environment(),
+    }
+    if arguments.process_index == 0:
+        path = folder / EVALUATION_NAME if output is None else Path(output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    trainer.accelerator.wait_for_everyone()
+    return report
+
+
+def format_report(report: dict[str, Any]) -> str:
+    """Lay out the results of [`evaluate`] as a table: one line per rotation, fractions in percent."""
+    results = report["results"]
+    metrics = [name for name in next(iter(results.values())) if name not in ("changed_predictions", "sampled")]
+    header = ["rotation", *(name.replace("_", " ") + " %" for name in metrics), "changed predictions", "sampled %"]
+    lines = [header]
+    for rotation, result in results.items():
+        sampled = result.get("sampled")
+        spread = "" if sampled is None or sampled["std"] is None else f" +- {100 * sampled['std']:.2f}"
+        lines.append(
+            [
+                rotation,
+                *(f"{100 * result[name]:.2f}" for name in metrics),
+                str(result.get("changed_predictions", "-")),
+                "-" if sampled is None else f"{100 * sampled['mean']:.2f}{spread}",
+            ]
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    table = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return (
+        f"{report['model']}: {report['dataset']}, {report['split']} split, {report['num_examples']} examples, "
+        f"{report['num_parameters']:,} parameters, K = {report['num_sampled_tokens']}\n{table}"
+    )
+
+
+def _recipe_of(folder: Path, dataset: str | None, split: str) -> Recipe:
+    if (folder / RECIPE_NAME).is_file():
+        recipe = Recipe.from_yaml(folder)
+        if split == "validation" and recipe.validation_fraction == 0:
+            raise ValueError(f"The recipe in `{folder}` held out no validation data: use the test split.")
+        if dataset is not None:
+            recipe.dataset["name"] = dataset
+        return recipe
+    if dataset is None:
+        raise ValueError(f"There is no {RECIPE_NAME} in `{folder}`: name the data set with `dataset`.")
+    if split == "validation":
+        raise ValueError(f"There is no {RECIPE_NAME} in `{folder}` that says what the validation data is.")
+    return Recipe(task=task_of_config(AutoConfig.from_pretrained(folder)).name, dataset={"name": dataset})
+
+
+def _predict(trainer: Trainer, data: Any) -> EvalPrediction:
+    output = trainer.predict(data)
+    return EvalPrediction(np.asarray(output.predictions), np.asarray(output.label_ids))
+
+
+def _sampled_metric(task: Task, trainer: Trainer, model: Any, data: Any, seed: int) -> float:
+    # Processes see different items, so they must not draw the same noise.
+    with model.sampled_inference(seed=seed * trainer.args.world_size + trainer.args.process_index):
+        return float(task.compute_metrics(_predict(trainer, data))[task.main_metric])

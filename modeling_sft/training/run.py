@@ -1,0 +1,205 @@
+"""A whole training run: recipe in, folder with a trained model out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import set_seed
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, TrainingArguments
+from transformers.utils import logging
+
+from .callbacks import DatasetEpochCallback, SamplingNoiseCallback
+from .checkpoints import STATE_NAME, best_checkpoint_of, find_last_checkpoint, training_had_finished
+from .environment import describe_environment
+from .figures import plot_training_curves
+from .recipe import RECIPE_NAME, Recipe
+from .tasks import Task, get_task
+from .trainer import SFTTrainer, activation_checkpointing_arguments
+
+logger = logging.get_logger(__name__)
+
+LOG_NAME = "training_log.json"
+CURVES_NAME = "curves.png"
+
+
+def build_training_arguments(recipe: Recipe, output_dir: str | Path) -> TrainingArguments:
+    """Build the training arguments of a recipe.
+
+    With validation data, a checkpoint is evaluated and saved after every epoch and the best one is loaded at the end,
+    unless the recipe says otherwise.
+
+    Args:
+        recipe ([`Recipe`]): Its `training` section wins over these defaults.
+        output_dir (`str` or `Path`): Folder of the run.
+
+    Raises:
+        ValueError: If the arguments contradict each other.
+    """
+    task = get_task(recipe.task)
+    arguments: dict[str, Any] = {
+        "save_strategy": "epoch",
+        "logging_strategy": "epoch",
+        "save_total_limit": 2,
+        "report_to": "none",
+        "remove_unused_columns": False,
+        "ddp_find_unused_parameters": False,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "restore_callback_states_from_checkpoint": True,
+    }
+    if recipe.validation_fraction > 0:
+        arguments |= {
+            "eval_strategy": "epoch",
+            "load_best_model_at_end": True,
+            "metric_for_best_model": task.main_metric,
+            "greater_is_better": task.greater_is_better,
+        }
+    arguments |= activation_checkpointing_arguments(recipe.training)
+    if recipe.validation_fraction == 0 and str(arguments.get("eval_strategy", "no")) != "no":
+        raise ValueError("`training.eval_strategy` needs validation data: set `dataset.validation_fraction` above 0.")
+    # Data order must be the same in all processes, whose own seeds differ.
+    return TrainingArguments(output_dir=str(output_dir), seed=recipe.seed, data_seed=recipe.seed, **arguments)
+
+
+def train(
+    recipe: Recipe,
+    output_dir: str | Path,
+    data_dir: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train a model as a recipe says, select the best checkpoint on the validation data, and save everything.
+
+    Writes into `output_dir`: the model, its processor, `recipe.yaml`, `training_log.json`, `curves.png` and the
+    checkpoints. The test split is not touched. Also runs in several processes (`accelerate launch`).
+
+    Args:
+        recipe ([`Recipe`]): What to train.
+        output_dir (`str` or `Path`): Folder to write; must be absent or empty unless `resume` or `overwrite`.
+        data_dir (`str` or `Path`, *optional*): Where the data sets lie.
+        resume (`bool`): Continue an interrupted run from its last whole checkpoint, to the same weights as without
+            the interruption; starts from the beginning if there is none.
+        overwrite (`bool`): Delete an earlier run in the folder first.
+
+    Returns:
+        `dict`: The content of `training_log.json`: `validation` (metrics, empty without validation data), `recipe`,
+        `num_parameters`, `training_seconds`, `log_history`, date, command, versions and hardware.
+
+    Raises:
+        ValueError: If the folder is in use, or the recipe does not fit the data or the run that is resumed.
+    """
+    output_dir = Path(output_dir)
+    task = get_task(recipe.task)
+    arguments = build_training_arguments(recipe, output_dir)
+    is_main = arguments.process_index == 0
+    if is_main:
+        _claim_folder(output_dir, recipe, resume, overwrite)
+    with arguments.main_process_first(desc="reading the data"):
+        train_rows = task.load_rows(recipe, data_dir, "train")
+        validation_rows = task.load_rows(recipe, data_dir, "validation") if recipe.validation_fraction > 0 else None
+    checkpoint = None
+    if resume:
+        finished = _finished_log(output_dir, recipe)
+        if finished is not None:
+            logger.warning(f"The run in {output_dir} has finished: nothing to resume.")
+            return finished
+        checkpoint = find_last_checkpoint(output_dir, arguments.world_size, delete_broken=is_main)
+        if is_main:
+            logger.warning(f"Resuming from {checkpoint}." if checkpoint else "No checkpoint yet: starting anew.")
+
+    set_seed(recipe.seed)
+    model: Any = task.build_model(recipe, train_rows)
+    trainer = _build_trainer(task, recipe, model, arguments, train_rows, validation_rows)
+    # After Trainer's own seeding: processes that draw the same sampling noise would waste it.
+    set_seed(recipe.seed, device_specific=True)
+    if checkpoint is not None and training_had_finished(checkpoint, arguments):
+        best = task.model_class.from_pretrained(best_checkpoint_of(checkpoint))
+        model.load_state_dict(best.state_dict())
+        model.set_sampling_noise(best.config.sampling_noise)
+        trainer.state = TrainerState.load_from_json(str(checkpoint / STATE_NAME))
+    else:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    log_history = list(trainer.state.log_history)
+    metrics = trainer.evaluate() if validation_rows is not None else {}
+    log = {
+        "validation": {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "epoch"},
+        "best_checkpoint": trainer.state.best_model_checkpoint and Path(trainer.state.best_model_checkpoint).name,
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "training_seconds": next((e["train_runtime"] for e in reversed(log_history) if "train_runtime" in e), None),
+        **describe_environment(),
+        "recipe": recipe.to_dict(),
+        "log_history": log_history,
+    }
+    if is_main:
+        model.save_pretrained(output_dir)
+        trainer.processing_class.save_pretrained(output_dir)
+        recipe.save(output_dir)
+        plot_training_curves(log_history, task.main_metric, output_dir / CURVES_NAME)
+        (output_dir / LOG_NAME).write_text(json.dumps(log, indent=2) + "\n", encoding="utf-8")
+    trainer.accelerator.wait_for_everyone()
+    return log
+
+
+def _build_trainer(
+    task: Task,
+    recipe: Recipe,
+    model: PreTrainedModel,
+    arguments: TrainingArguments,
+    train_rows: Any,
+    validation_rows: Any | None,
+) -> SFTTrainer:
+    processor = task.build_processor(recipe)
+    train_data = task.prepare(train_rows, processor, recipe.seed, task.build_augmentation(recipe))
+    callbacks: list[Any] = [DatasetEpochCallback(train_data)]
+    if recipe.sampling_noise_schedule is not None:
+        callbacks.append(SamplingNoiseCallback(model.config.sampling_noise, recipe.sampling_noise_schedule))
+    if recipe.early_stopping is not None:
+        callbacks.append(EarlyStoppingCallback(recipe.early_stopping.patience, recipe.early_stopping.threshold))
+    return SFTTrainer(
+        model=model,
+        args=arguments,
+        data_collator=task.build_collator(processor),
+        train_dataset=train_data,
+        eval_dataset=None if validation_rows is None else task.prepare(validation_rows, processor, recipe.seed),
+        processing_class=processor,
+        compute_metrics=task.compute_metrics,
+        callbacks=callbacks,
+        importance_scorer=recipe.importance_scorer,
+    )
+
+
+def _saved_recipe(output_dir: Path) -> Recipe | None:
+    return Recipe.from_yaml(output_dir) if (output_dir / RECIPE_NAME).is_file() else None
+
+
+def _finished_log(output_dir: Path, recipe: Recipe) -> dict[str, Any] | None:
+    path = output_dir / LOG_NAME
+    log = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return log if log is not None and log["recipe"] == recipe.to_dict() else None
+
+
+def _claim_folder(output_dir: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise ValueError("`resume` and `overwrite` exclude each other: choose one.")
+    if output_dir.is_file():
+        raise ValueError(f"`output_dir` {output_dir} is a file: name a folder.")
+    if output_dir.is_dir() and any(output_dir.iterdir()) and not resume:
+        if not overwrite:
+            raise ValueError(f"`output_dir` {output_dir} is not empty: pass --resume, --overwrite or another folder.")
+        for checkpoint in output_dir.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        (output_dir / LOG_NAME).unlink(missing_ok=True)
+    saved = _saved_recipe(output_dir) if resume else None
+    if saved is not None and saved != recipe:
+        changed = [name for name, value in recipe.to_dict().items() if value != saved.to_dict()[name]]
+        fixed = sorted(set(changed) & {"task", "dataset", "model", "processor", "seed"})
+        if fixed:
+            raise ValueError(
+                f"The run in {output_dir} was started with another recipe ({', '.join(fixed)} differ): resume with "
+                "the same recipe and overrides, or choose another folder."
+            )
+        logger.warning(f"The recipe has changed since the run was started: {', '.join(changed)}.")
+    recipe.save(output_dir)

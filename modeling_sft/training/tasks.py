@@ -1,0 +1,236 @@
+"""What a recipe's `task` stands for: model, data, processor, metrics. One class per task, registered by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from huggingface_hub.errors import StrictDataclassError
+from torch.utils.data import Dataset
+from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
+
+from ..augmentation_point_cloud_sft import PointCloudAugmentation, random_rotation
+from ..configuration_sft import SFTPointCloudConfig
+from ..data.collators import PointCloudCollator
+from ..data.datasets import PreparedPointClouds
+from ..data.metrics import classification_metrics
+from ..data.point_clouds import load_point_cloud_dataset
+from ..data.splits import train_validation_split
+from ..modeling_sft_point_cloud import SFTForPointCloudClassification
+from ..processing_point_cloud_sft import SFTPointCloudProcessor
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
+
+TASKS: dict[str, Task] = {}
+
+
+class Task(ABC):
+    """One kind of training: subclass it, and decorate the subclass with [`register_task`].
+
+    Class attributes:
+        name (`str`): What a recipe's `task` says.
+        config_class, model_class, processor_class: Classes of the model that is trained and of its processor.
+        augmentation_class: A dataclass of augmentation settings, or None for a task without augmentation.
+        main_metric (`str`): The metric of [`Task.compute_metrics`] by which the best checkpoint is selected.
+        greater_is_better (`bool`): Direction of the main metric.
+        rotations (`tuple[str, ...]`): Rotations under which the task can be evaluated; `"none"` leaves data as it is.
+    """
+
+    name: ClassVar[str]
+    config_class: ClassVar[Any]
+    model_class: ClassVar[Any]
+    processor_class: ClassVar[Any]
+    augmentation_class: ClassVar[Any | None] = None
+    main_metric: ClassVar[str]
+    greater_is_better: ClassVar[bool] = True
+    rotations: ClassVar[tuple[str, ...]] = ("none",)
+
+    def validate(self, recipe: Recipe) -> None:
+        """Raise a ValueError if a recipe's dataset, model, processor or augmentation section does not fit the task."""
+        from .recipe import reject_unknown_names
+
+        reject_unknown_names(recipe.dataset, {"name", "validation_fraction", *self.dataset_options()}, "dataset")
+        for name in ("num_labels", "id2label", "label2id"):
+            if name in recipe.model:
+                raise ValueError(f"`model.{name}` cannot stand in a recipe: the data set decides it; remove it.")
+        config_fields = {f.name for f in dataclasses.fields(self.config_class) if f.init}
+        reject_unknown_names(recipe.model, config_fields, "model")
+        reject_unknown_names(recipe.processor, _argument_names(self.processor_class), "processor")
+        if self.augmentation_class is not None:
+            reject_unknown_names(recipe.augmentation, _argument_names(self.augmentation_class), "augmentation")
+        elif recipe.augmentation:
+            raise ValueError(f"Task `{self.name}` has no augmentation: remove the section `augmentation`.")
+        try:
+            self.config_class(**recipe.model)
+        except (StrictDataclassError, TypeError) as error:
+            raise ValueError(f"Section `model`: {error}") from error
+        self.build_processor(recipe)
+        self.build_augmentation(recipe)
+
+    def build_processor(self, recipe: Recipe) -> Any:
+        """Build the processor that the recipe asks for."""
+        return self.processor_class(**recipe.processor)
+
+    def build_augmentation(self, recipe: Recipe) -> Any | None:
+        """Build the augmentation that the recipe asks for, None for none."""
+        if self.augmentation_class is None or not recipe.augmentation:
+            return None
+        return self.augmentation_class(**recipe.augmentation)
+
+    def dataset_options(self) -> tuple[str, ...]:
+        """Names that the recipe's `dataset` section accepts beside `name` and `validation_fraction`."""
+        return ()
+
+    def rotate(self, rows: Any, rotation: str, seed: int) -> Any:
+        """Return the rows, each under a random rotation of the given kind that is a function of seed and row index."""
+        raise ValueError(f"Task `{self.name}` has no rotation `{rotation}`.")
+
+    def count_changed_predictions(self, reference: np.ndarray, predictions: np.ndarray) -> int:
+        """Count the rows whose predicted class differs between two arrays of logits, the classes on the last axis."""
+        return int((reference.argmax(-1) != predictions.argmax(-1)).sum())
+
+    @abstractmethod
+    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
+        """Raise a ValueError if the labels of the rows are not those that a model was trained for."""
+
+    @abstractmethod
+    def load_rows(self, recipe: Recipe, data_dir: str | Path | None, split: str) -> Any:
+        """Read one split (`"train"`, `"validation"` or `"test"`); the test data stays unread for the first two."""
+
+    @abstractmethod
+    def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
+        """Build a randomly initialised model with the label names of the rows."""
+
+    @abstractmethod
+    def prepare(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
+        """Turn rows into a map-style data set of model inputs."""
+
+    @abstractmethod
+    def build_collator(self, processor: Any) -> Callable[[list[dict]], dict]:
+        """Build the function that makes a batch of prepared items."""
+
+    @abstractmethod
+    def compute_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
+        """Compute the metrics of a whole split."""
+
+
+def register_task(task_class: type[Task]) -> type[Task]:
+    """Class decorator that makes a task available to recipes under its `name`."""
+    TASKS[task_class.name] = task_class()
+    return task_class
+
+
+def get_task(name: str) -> Task:
+    """Return the task registered under a name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in TASKS:
+        raise ValueError(f"Unknown task `{name}`; known tasks: {', '.join(sorted(TASKS))}.")
+    return TASKS[name]
+
+
+def task_of_config(config: PreTrainedConfig) -> Task:
+    """Return the task of a saved model, by the architecture that its configuration names.
+
+    Raises:
+        ValueError: If no task trains that architecture.
+    """
+    for task in TASKS.values():
+        if task.model_class.__name__ in (config.architectures or ()):
+            return task
+    raise ValueError(f"No task trains {config.architectures}; known tasks: {', '.join(sorted(TASKS))}.")
+
+
+def _argument_names(callable_class: type) -> set[str]:
+    parameters = inspect.signature(callable_class).parameters.values()
+    return {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+
+
+class RotatedRows:
+    """Rows of a point-cloud data set, each rotated about the origin.
+
+    Args:
+        rows: Indexable rows with `points` and optionally `normals`, (n, 3) each.
+        rotation (`str`): `"z"` or `"so3"`.
+        seed (`int`): Row i is rotated by a rotation that is a function of (seed, i).
+    """
+
+    def __init__(self, rows: Any, rotation: str, seed: int) -> None:
+        self.rows = rows
+        self.rotation = rotation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = dict(self.rows[index])
+        matrix = random_rotation(self.rotation, np.random.default_rng((self.seed, index)))
+        for name in ("points", "normals"):
+            if row.get(name) is not None:
+                row[name] = np.asarray(row[name], dtype=np.float64) @ np.asarray(matrix, dtype=np.float64).T
+        return row
+
+
+@register_task
+class PointCloudClassificationTask(Task):
+    """Classification of whole point clouds: accuracy, with a validation split stratified by label."""
+
+    name = "point-cloud-classification"
+    config_class = SFTPointCloudConfig
+    model_class = SFTForPointCloudClassification
+    processor_class = SFTPointCloudProcessor
+    augmentation_class = PointCloudAugmentation
+    main_metric = "accuracy"
+    rotations = ("none", "z", "so3")
+
+    def validate(self, recipe: Recipe) -> None:
+        super().validate(recipe)
+        num_neighbors = self.build_processor(recipe).num_neighbors
+        if self.config_class(**recipe.model).num_neighbors != num_neighbors:
+            raise ValueError(
+                f"`processor.num_neighbors` ({num_neighbors}) and `model.num_neighbors` differ: set both alike."
+            )
+
+    def load_rows(self, recipe: Recipe, data_dir: str | Path | None, split: str) -> Any:
+        splits = load_point_cloud_dataset(recipe.dataset["name"], data_dir)
+        if split == "test":
+            return splits["test"]
+        if recipe.validation_fraction == 0:
+            return splits["train"] if split == "train" else None
+        train, validation = train_validation_split(splits["train"], recipe.validation_fraction, recipe.seed)
+        return train if split == "train" else validation
+
+    def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
+        names = rows.features["label"].names
+        config = self.config_class(
+            **recipe.model, id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)}
+        )
+        return self.model_class(config)
+
+    def rotate(self, rows: Any, rotation: str, seed: int) -> Any:
+        return RotatedRows(rows, rotation, seed)
+
+    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
+        names = rows.features["label"].names
+        trained = [name for _, name in sorted((config.id2label or {}).items())]
+        if names != trained:
+            raise ValueError(f"`dataset` has the labels {names}, the model was trained for {trained}.")
+
+    def prepare(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
+        return PreparedPointClouds(rows, processor, augmentation=augmentation, seed=seed)
+
+    def build_collator(self, processor: Any) -> Callable[[list[dict]], dict]:
+        return PointCloudCollator(processor)
+
+    def compute_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
+        logits = np.asarray(evaluation.predictions)
+        return classification_metrics(logits.argmax(-1), np.asarray(evaluation.label_ids), logits.shape[-1])

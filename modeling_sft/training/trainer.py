@@ -1,0 +1,121 @@
+"""Trainer with an own learning rate and own gradient clipping for the importance scorers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer, TrainingArguments
+
+from .recipe import ImportanceScorerSettings
+
+SCORER_NAME_PART = ".sampler."
+
+
+def is_scorer_parameter(name: str) -> bool:
+    """Tell whether a parameter, by its dotted name, belongs to an importance scorer."""
+    return SCORER_NAME_PART in f".{name}"
+
+
+def activation_checkpointing_arguments(arguments: dict[str, Any], known_names: Iterable[str] | None = None) -> dict:
+    """Name the activation-checkpointing arguments as the installed Transformers version does.
+
+    Args:
+        arguments (`dict[str, Any]`): Fields of TrainingArguments, with `activation_checkpointing` (and `_kwargs`) or
+            the older `gradient_checkpointing` (and `_kwargs`).
+        known_names (`Iterable[str]`, *optional*): Field names of TrainingArguments; those installed by default.
+
+    Returns:
+        `dict`: The same arguments under the names that are known, the newer ones if both are.
+    """
+    if known_names is None:
+        known_names = [f.name for f in dataclasses.fields(TrainingArguments)]
+    old, new = "gradient_checkpointing", "activation_checkpointing"
+    source, target = (old, new) if new in set(known_names) else (new, old)
+    return {
+        target + name.removeprefix(source) if name in (source, f"{source}_kwargs") else name: value
+        for name, value in arguments.items()
+    }
+
+
+class SFTTrainer(Trainer):
+    """[`~transformers.Trainer`] for models with importance scorers.
+
+    The scorers' parameters (names that contain `.sampler.`) form their own parameter groups, whose learning rate is
+    the multiple of the others' at every step of the schedule, and may be clipped apart from all other parameters.
+    Weight decay leaves out biases, norms, scalars and the relation's projections.
+
+    Args:
+        importance_scorer (`ImportanceScorerSettings`, *optional*): Multiplier and clipping; by default both are off.
+        *args, **kwargs: As for [`~transformers.Trainer`].
+
+    Raises:
+        ValueError: If a setting contradicts the training arguments or the model.
+    """
+
+    def __init__(self, *args: Any, importance_scorer: ImportanceScorerSettings | None = None, **kwargs: Any) -> None:
+        self.importance_scorer = importance_scorer or ImportanceScorerSettings()
+        self._scorer_grad_norm: torch.Tensor | None = None
+        super().__init__(*args, **kwargs)
+        if self.importance_scorer.max_grad_norm is not None and not self.args.max_grad_norm > 0:
+            raise ValueError(
+                "`importance_scorer.max_grad_norm` needs `training.max_grad_norm` > 0: use a large value to leave the "
+                "other parameters unclipped."
+            )
+        problem_type = getattr(self.model.config, "problem_type", None)
+        if self.args.label_smoothing_factor > 0 and problem_type not in (None, "single_label_classification"):
+            raise ValueError(f"`training.label_smoothing_factor` must be 0 for the problem type {problem_type}.")
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Names of the parameters with weight decay: Trainer's, less scalars, vectors and relation projections."""
+        num_dimensions = {name: parameter.ndim for name, parameter in model.named_parameters()}
+        return [
+            name
+            for name in super().get_decay_parameter_names(model)
+            if num_dimensions.get(name, 0) > 1 and ".relation." not in f".{name}"
+        ]
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Create the optimizer, and split the scorers' parameters off each of its groups."""
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if is_new and self.importance_scorer.learning_rate_multiplier != 1:
+            named_parameters = (self.model if model is None else model).named_parameters()
+            scorer = {parameter for name, parameter in named_parameters if is_scorer_parameter(name)}
+            groups = []
+            for group in optimizer.param_groups:
+                own = [p for p in group["params"] if p in scorer]
+                scaled_rate = group["lr"] * self.importance_scorer.learning_rate_multiplier
+                groups.append({**group, "params": [p for p in group["params"] if p not in scorer]})
+                groups.append({**group, "params": own, "lr": scaled_rate})
+            # The first group must not be empty: Trainer logs its learning rate as that of the model.
+            optimizer.param_groups[:] = [group for group in groups if group["params"]]
+        return optimizer
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        """Clip the scorers' gradient and that of all other parameters, each to its own norm; return the latter's."""
+        max_scorer_norm = self.importance_scorer.max_grad_norm
+        if max_scorer_norm is None:
+            return super()._clip_grad_norm(model)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ValueError(
+                "`importance_scorer.max_grad_norm` is not available with FSDP or DeepSpeed, which clip all parameters "
+                "at once: set it to null."
+            )
+        scorer: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, parameter in model.named_parameters():
+            (scorer if is_scorer_parameter(name) else others).append(parameter)
+        grad_norm = self.accelerator.clip_grad_norm_(others, self.args.max_grad_norm)
+        # torch's function: the accelerator's has unscaled all fp16 gradients above, and refuses to do so twice.
+        self._scorer_grad_norm = torch.nn.utils.clip_grad_norm_(scorer, max_scorer_norm) if scorer else None
+        return grad_norm
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log as Trainer does, with the scorers' gradient norm before clipping beside that of the others."""
+        if "grad_norm" in logs and self._scorer_grad_norm is not None:
+            logs["scorer_grad_norm"] = self._scorer_grad_norm.item()
+        super().log(logs, start_time)

@@ -1,0 +1,109 @@
+"""Configurations: ranges, near misses, round trip."""
+
+import re
+
+import pytest
+from huggingface_hub.errors import StrictDataclassError
+
+from modeling_sft import SFTPointCloudConfig
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_size": 30},
+        {"hidden_size": 0},
+        {"num_hidden_layers": 0},
+        {"num_sampled_tokens": 0},
+        {"score_head_dim": 0},
+        {"hidden_act": "gelo"},
+        {"num_sampled_tokens_range": [4, 2]},
+        {"num_sampled_tokens_range": [0, 2]},
+        {"num_sampled_tokens_range": [1, 2, 3]},
+        {"sampling_noise": -0.1},
+        {"sampling_noise": float("inf")},
+        {"sampling_temperature": 0},
+        {"importance_scale": float("nan")},
+        {"norm_eps": 0},
+        {"hidden_dropout_prob": 1.0},
+        {"attention_probs_dropout_prob": -0.1},
+        {"drop_path_prob": 1},
+        {"num_extra_tokens": -1},
+        {"num_neighbors": 0},
+        {"local_mixing_size": 17},
+        {"num_point_features": -1},
+        {"num_categories": -1},
+        {"residual_scale_init": -1},
+        {"initializer_range": 0.0},
+    ],
+    ids=str,
+)
+def test_out_of_range_fields_raise_naming_field_value_and_remedy(changes):
+    (field, value), *_ = changes.items()
+    with pytest.raises(StrictDataclassError, match=f"`{field}` is {re.escape(repr(value))}: use"):
+        SFTPointCloudConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attention_score": "max_out"},
+        {"sampling_estimator": "hard"},
+        {"hidden_size": "64"},
+        {"use_normals": "yes"},
+        {"num_sampled_tokens_range": (1, 2)},
+    ],
+    ids=str,
+)
+def test_wrong_types_and_modes_raise_naming_the_field(changes):
+    with pytest.raises((StrictDataclassError, TypeError), match=next(iter(changes))):
+        SFTPointCloudConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("typo", "field"),
+    [
+        ("num_sampled_token", "num_sampled_tokens"),
+        ("hidden_sizes", "hidden_size"),
+        ("sampling_noises", "sampling_noise"),
+        ("hidden_dropout", "hidden_dropout_prob"),
+        ("use_normal", "use_normals"),
+    ],
+)
+def test_near_misses_raise_with_the_suggestion(typo, field):
+    with pytest.raises(ValueError, match=f"`{typo}`: did you mean `{field}`"):
+        SFTPointCloudConfig(**{typo: 1})
+
+
+def test_fields_that_are_not_ours_pass():
+    config = SFTPointCloudConfig(num_labels=3, finetuning_task="demo", attn_implementation="eager")
+    assert config.num_labels == 3
+    assert config.finetuning_task == "demo"
+
+
+def test_round_trip_keeps_every_field(tmp_path):
+    config = SFTPointCloudConfig(
+        num_sampled_tokens_range=[8, 16],
+        score_head_dim=None,
+        sampling_scope="head",
+        sampling_noise=0,
+        use_normals=True,
+        id2label={0: "a", 1: "b", 2: "c"},
+        label2id={"a": 0, "b": 1, "c": 2},
+    )
+    config.save_pretrained(tmp_path)
+    assert SFTPointCloudConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
+
+
+def test_the_modality_is_the_class_and_not_a_field(tmp_path):
+    assert SFTPointCloudConfig.modality == "point_cloud"
+    assert "modality" not in SFTPointCloudConfig().to_dict()
+
+
+@pytest.mark.parametrize(
+    ("noise", "choice", "resolved"),
+    [(0.0, None, "topk"), (0.0, "systematic", "topk"), (0.5, None, "systematic"), (0.5, "topk", "topk")],
+)
+def test_the_selection_at_inference_follows_the_noise(noise, choice, resolved):
+    config = SFTPointCloudConfig(sampling_noise=noise, sampling_inference=choice)
+    assert config.resolved_sampling_inference == resolved

@@ -1,0 +1,47 @@
+"""Memory of a whole forward pass on large clouds, measured as the process's peak."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import json, resource, sys
+import torch
+from modeling_sft import SFTPointCloudConfig, SFTPointCloudModel
+
+length = int(sys.argv[1])
+torch.manual_seed(0)
+config = SFTPointCloudConfig(hidden_size=128, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256,
+                             num_sampled_tokens=64)
+model = SFTPointCloudModel(config).eval()
+points = torch.randn(1, length, 3)
+normals = torch.nn.functional.normalize(torch.randn(1, length, 3), dim=-1)
+neighbors = torch.randint(length, (1, length, config.num_neighbors))
+with torch.no_grad():
+    model(points[:, :512], normals=normals[:, :512], neighbor_index=neighbors[:, :512] % 512)  # warm-up
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    states = model(points, normals=normals, neighbor_index=neighbors).last_hidden_state
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert states.isfinite().all()
+print(json.dumps({"growth_mib": (after - before) / 1024, "total_mib": after / 1024}))
+"""
+
+
+def peak(length: int) -> dict[str, float]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", SCRIPT, str(length)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return json.loads(result.stdout)
+
+
+@pytest.mark.slow
+def test_a_pass_over_65536_points_grows_linearly_and_stays_small():
+    peaks = {length: peak(length) for length in (16_384, 32_768, 65_536)}
+    print(peaks)
+    assert peaks[65_536]["total_mib"] < 2048
+    for length in (16_384, 32_768):
+        assert peaks[2 * length]["growth_mib"] <= 2.2 * peaks[length]["growth_mib"]

@@ -1,0 +1,57 @@
+"""A recipe that trains in seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modeling_sft.training import Recipe
+from modeling_sft.training.recipe import _apply_override
+
+TINY: dict[str, Any] = {
+    "task": "point-cloud-classification",
+    "seed": 0,
+    "dataset": {"name": "digits", "validation_fraction": 0.02},
+    "model": {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "score_head_dim": 4,
+        "num_sampled_tokens": 6,
+        "num_point_features": 1,
+        "use_normals": False,
+        "num_neighbors": 4,
+        "local_mixing_size": 4,
+        "residual_scale_init": 1.0,
+        "initializer_range": 0.25,
+        "sampling_noise": 0.5,
+    },
+    "processor": {"num_neighbors": 4, "use_normals": False},
+    "training": {
+        "max_steps": 6,
+        "per_device_train_batch_size": 8,
+        "per_device_eval_batch_size": 32,
+        "learning_rate": 1e-2,
+        "eval_strategy": "steps",
+        "save_strategy": "steps",
+        "eval_steps": 2,
+        "save_steps": 2,
+        "logging_steps": 1,
+        "logging_strategy": "steps",
+        "disable_tqdm": True,
+        "use_cpu": True,
+    },
+}
+
+
+def tiny_settings(*overrides: str) -> dict[str, Any]:
+    """The settings with dotted overrides, as nested dictionaries that the caller may change."""
+    settings = {name: dict(value) if isinstance(value, dict) else value for name, value in TINY.items()}
+    for override in overrides:
+        _apply_override(settings, override)
+    return settings
+
+
+def tiny_recipe(*overrides: str) -> Recipe:
+    """The recipe with dotted overrides."""
+    return Recipe.from_dict(tiny_settings(*overrides))
