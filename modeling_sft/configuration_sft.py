@@ -190,6 +190,8 @@ class SFTPointCloudConfig(SFTEncoderConfig):
         num_neighbors (`int`, defaults to 16): nearest neighbours that describe the surface around a point.
         num_categories (`int`, defaults to 0): shape categories given to the model (part segmentation); 0 for none.
         local_mixing_size (`int`, defaults to 16): nearest neighbours of the edge step; at most `num_neighbors`.
+        sampling_noise (`float`, defaults to 1.0): full noise keeps the sample representative of the cloud, so that
+            `num_sampled_tokens` can be raised after training.
 
     The other arguments are those of [`SFTEncoderConfig`].
 
@@ -208,6 +210,7 @@ class SFTPointCloudConfig(SFTEncoderConfig):
     modality: ClassVar[str] = "point_cloud"
 
     local_mixing_size: int = 16
+    sampling_noise: float | int = 1.0
     use_normals: bool | None = None
     num_point_features: int = 0
     rotation_invariant: bool = False

@@ -52,9 +52,7 @@ class SFTEdgeMixing(nn.Module):
         blocks = []
         for start in [0] if tracing else range(0, length, rows):
             part = slice(start, start + rows)
-            pairs = neighbor_pair_features(
-                points, normals, neighbor_index, part, self.with_normals, self.with_offsets
-            )
+            pairs = neighbor_pair_features(points, normals, neighbor_index, part, self.with_normals, self.with_offsets)
             messages = gather_rows(neighbors, neighbor_index[:, part]) + self.pair_proj(pairs.to(neighbors.dtype))
             # Not amax: its backward compares every element, this one scatters to the winners.
             blocks.append(messages.max(2).values)

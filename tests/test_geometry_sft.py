@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_clouds import nearest_other_points
 
 import modeling_sft.geometry_sft as geometry_sft
 from modeling_sft.geometry_sft import center_points, local_invariants, nearest_neighbors, neighbor_pair_features
+from random_clouds import nearest_other_points
 
 
 def random_cloud(n, seed, dtype=torch.float64):

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from random_clouds import random_batch
-from tiny_models import build
 from transformers import AutoConfig, AutoModel
 
 from modeling_sft import (
@@ -12,6 +10,8 @@ from modeling_sft import (
     SFTPointCloudConfig,
     SFTPointCloudModel,
 )
+from random_clouds import random_batch
+from tiny_models import build
 
 
 @pytest.fixture(scope="module")

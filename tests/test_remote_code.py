@@ -7,10 +7,10 @@ import textwrap
 
 import pytest
 import torch
-from random_clouds import random_cloud
-from tiny_models import build
 
 from modeling_sft import SFTPointCloudProcessor
+from random_clouds import random_cloud
+from tiny_models import build
 
 SCRIPT = """
 import sys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from modeling_sft.training import Recipe
@@ -46,7 +47,7 @@ TINY: dict[str, Any] = {
 
 def tiny_settings(*overrides: str) -> dict[str, Any]:
     """The settings with dotted overrides, as nested dictionaries that the caller may change."""
-    settings = {name: dict(value) if isinstance(value, dict) else value for name, value in TINY.items()}
+    settings = copy.deepcopy(TINY)
     for override in overrides:
         _apply_override(settings, override)
     return settings

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import AutoConfig, EvalPrediction, Trainer, TrainingArguments
 
 from .environment import describe_environment
 from .recipe import RECIPE_NAME, Recipe
 from .tasks import Task, get_task, task_of_config
+from .trainer import device_arguments
 
 EVALUATION_NAME = "evaluation.json"
 
@@ -82,8 +82,8 @@ def evaluate(
         output_dir=str(folder),
         per_device_eval_batch_size=batch_size,
         remove_unused_columns=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
         report_to="none",
+        **device_arguments(),
     )
     with arguments.main_process_first(desc="reading the data"):
         rows = task.load_rows(recipe, data_dir, split)

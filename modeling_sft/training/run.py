@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate.utils import set_seed
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, TrainingArguments
 from transformers.utils import logging
@@ -18,7 +17,7 @@ from .environment import describe_environment
 from .figures import plot_training_curves
 from .recipe import RECIPE_NAME, Recipe
 from .tasks import Task, get_task
-from .trainer import SFTTrainer, activation_checkpointing_arguments
+from .trainer import SFTTrainer, activation_checkpointing_arguments, device_arguments
 
 logger = logging.get_logger(__name__)
 
@@ -47,7 +46,7 @@ def build_training_arguments(recipe: Recipe, output_dir: str | Path) -> Training
         "report_to": "none",
         "remove_unused_columns": False,
         "ddp_find_unused_parameters": False,
-        "dataloader_pin_memory": torch.cuda.is_available(),
+        **device_arguments(),
         "restore_callback_states_from_checkpoint": True,
     }
     if recipe.validation_fraction > 0:
@@ -125,7 +124,11 @@ def train(
     log_history = list(trainer.state.log_history)
     metrics = trainer.evaluate() if validation_rows is not None else {}
     log = {
-        "validation": {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "epoch"},
+        "validation": {
+            name.removeprefix("eval_"): value
+            for name, value in metrics.items()
+            if name != "epoch" and not name.endswith(("_runtime", "_per_second"))
+        },
         "best_checkpoint": trainer.state.best_model_checkpoint and Path(trainer.state.best_model_checkpoint).name,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training_seconds": next((e["train_runtime"] for e in reversed(log_history) if "train_runtime" in e), None),
@@ -191,7 +194,9 @@ def _claim_folder(output_dir: Path, recipe: Recipe, resume: bool, overwrite: boo
             raise ValueError(f"`output_dir` {output_dir} is not empty: pass --resume, --overwrite or another folder.")
         for checkpoint in output_dir.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
-        (output_dir / LOG_NAME).unlink(missing_ok=True)
+        # An interrupted new run must not leave the old one's weights beside its own recipe.
+        for path in (output_dir / LOG_NAME, output_dir / "evaluation.json", *output_dir.glob("*.safetensors")):
+            path.unlink(missing_ok=True)
     saved = _saved_recipe(output_dir) if resume else None
     if saved is not None and saved != recipe:
         changed = [name for name, value in recipe.to_dict().items() if value != saved.to_dict()[name]]

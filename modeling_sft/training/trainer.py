@@ -41,6 +41,18 @@ def activation_checkpointing_arguments(arguments: dict[str, Any], known_names: I
     }
 
 
+def device_arguments() -> dict[str, Any]:
+    """Fields of TrainingArguments that depend on the machine.
+
+    Without `use_cpu`, processes launched on a machine without accelerator would not find each other, and each would
+    train on its own.
+    """
+    return {
+        "use_cpu": not torch.accelerator.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+
+
 class SFTTrainer(Trainer):
     """[`~transformers.Trainer`] for models with importance scorers.
 

@@ -13,7 +13,12 @@ import yaml
 from tiny_recipes import tiny_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": str(ROOT),
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+}
 # --multi_gpu means several processes here: without a GPU they use gloo; with --cpu accelerate starts only one.
 LAUNCH = (
     "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no "
@@ -36,7 +41,10 @@ def run(*arguments, **kwargs):
 @pytest.fixture
 def recipe(tmp_path):
     path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(tiny_settings("dataset.validation_fraction=0.05", "training.save_total_limit=3")))
+    settings = tiny_settings("dataset.validation_fraction=0.05", "training.save_total_limit=3")
+    # Processes must also find each other where the recipe does not choose the device.
+    del settings["training"]["use_cpu"]
+    path.write_text(yaml.safe_dump(settings))
     return path
 
 
