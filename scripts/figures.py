@@ -7,7 +7,7 @@ import csv
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +66,7 @@ def effective_rank(tokens: Tensor) -> float:
 
 
 def random_layers(
-    count: int, tokens: int, width: int, norm_position: str = "pre", **attention: Any
+    count: int, tokens: int, width: int, norm_position: Literal["pre", "post"] = "pre", **attention: Any
 ) -> Iterator[SFTLayer]:
     """Single-head layers at their initial weights, with unit residual scale and without sampling, one at a time.
 
@@ -117,7 +117,7 @@ def ranks_through_layers(
     torch.manual_seed(seed)
     states, mask = torch.randn(1, tokens, width), torch.ones(1, tokens, dtype=torch.bool)
     yield effective_rank(states[0])
-    norm_position = "post" if stack == "post" else "pre"
+    norm_position: Literal["pre", "post"] = "post" if stack == "post" else "pre"
     for layer in random_layers(layers, tokens, width, norm_position, **attention):
         with torch.no_grad():
             if stack == "attention":
@@ -207,13 +207,20 @@ def parse_arguments() -> argparse.Namespace:
         description="Send random tokens through random single-head layers, with several kinds of attention, and draw "
         "the effective rank of the token matrix after each layer. The numbers are written beside the figure as CSV.",
     )
-    rank.add_argument("--output", type=Path, required=True, metavar="FILE.png", help="image file to write")
+    rank.add_argument("--output", type=image_path, required=True, metavar="FILE.png", help="image file to write")
     rank.add_argument("--layers", type=positive, default=100, help="default: %(default)s")
     rank.add_argument("--tokens", type=positive, default=256, help="default: %(default)s")
     rank.add_argument("--width", type=positive, default=512, help="default: %(default)s")
     rank.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED", help="default: 0 1 2")
     rank.set_defaults(draw=draw_rank)
     return parser.parse_args()
+
+
+def image_path(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: use a name that ends in .png, .svg or .pdf")
+    return path
 
 
 def positive(text: str) -> int:

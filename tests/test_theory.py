@@ -13,6 +13,8 @@ pseudoconvex in one variable: of a pseudolinear function it is pseudoconvex, but
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +26,7 @@ from torch.func import functional_call, vmap
 from modeling_sft import SFTPointCloudConfig, SFTPointCloudModel
 from modeling_sft.attention_sft import maxout_score
 from modeling_sft.encoder_sft import SFTLayer
-from scripts.figures import ATTENTIONS, effective_rank, ranks_through_layers
+from scripts.figures import ATTENTIONS, STACKS, effective_rank, main, ranks_through_layers
 
 TOKENS, WIDTH, PAIRS = 5, 6, 400
 SEEDS = (0, 1, 2)
@@ -242,10 +244,11 @@ def test_dot_softmax_is_not_pseudoconvex_in_query_and_key_weights_at_the_same_di
     assert convex.sum() >= 10 and concave.sum() >= 10
 
 
-def mean_rank(stack: str, attention: str, layers: int) -> float:
-    """Effective rank of 32 tokens of width 64 after many random layers, mean over the seeds."""
-    runs = [list(ranks_through_layers(stack, ATTENTIONS[attention], layers, 32, 64, seed)) for seed in SEEDS]
-    return sum(ranks[-1] for ranks in runs) / len(SEEDS)
+@functools.cache
+def mean_ranks(stack: str, attention: str, layers: int) -> list[float]:
+    """Effective rank of 32 tokens of width 64 before and after each random layer, mean over two seeds."""
+    runs = [ranks_through_layers(stack, ATTENTIONS[attention], layers, 32, 64, seed) for seed in (0, 1)]
+    return [sum(ranks) / len(ranks) for ranks in zip(*runs, strict=True)]
 
 
 def test_effective_rank_of_known_matrices():
@@ -256,19 +259,46 @@ def test_effective_rank_of_known_matrices():
     assert effective_rank(torch.diag(torch.tensor([3.0, 1.0]))) == pytest.approx(4 / 3**0.75)
 
 
-def test_leaky_maxout_relu_keeps_more_rank_through_100_pre_norm_layers_than_softmax():
-    leaky = mean_rank("pre", "maxout, relu, leak", 100)
-    assert leaky > 13
-    assert leaky > 1.3 * mean_rank("pre", "dot, softmax", 100)
-    assert leaky > 1.3 * mean_rank("pre", "maxout, softmax", 100)
+@pytest.mark.parametrize(
+    ("leaky", "other"),
+    [
+        ("maxout, relu, leak", "maxout, relu"),
+        ("maxout, relu, leak", "maxout, softmax"),
+        ("maxout, relu, leak", "dot, softmax"),
+        ("dot, softmax, leak", "dot, softmax"),
+    ],
+)
+def test_leak_keeps_rank_through_100_pre_norm_layers(leaky, other):
+    rank = mean_ranks("pre", leaky, 100)[-1]
+    assert rank > 13
+    assert rank > 1.3 * mean_ranks("pre", other, 100)[-1]
 
 
-def test_softmax_collapses_within_15_post_norm_layers_and_leaky_maxout_relu_does_not():
-    assert mean_rank("post", "maxout, relu, leak", 15) > 6
-    assert mean_rank("post", "dot, softmax", 15) < 2
-    assert mean_rank("post", "maxout, softmax", 15) < 2
+def test_post_norm_layers_collapse_later_with_leaky_maxout_relu_than_with_softmax():
+    leaky, softmax = (mean_ranks("post", name, 60) for name in ("maxout, relu, leak", "dot, softmax"))
+    assert leaky[15] > 3 * softmax[15]
+    assert max(leaky[-1], softmax[-1]) < 1.5
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_without_skip_connection_every_attention_collapses(attention):
-    assert mean_rank("attention", attention, 8) < 1.01
+    assert mean_ranks("attention", attention, 8)[-1] < 1.01
+
+
+def test_rank_figure_and_table(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "figures" / "rank.png"
+    sizes = ["--layers", "2", "--tokens", "6", "--width", "8", "--seeds", "0", "1"]
+    monkeypatch.setattr(sys, "argv", ["figures.py", "rank", "--output", str(path), *sizes])
+    assert main() == 0
+    assert path.stat().st_size > 10_000
+    rows = path.with_suffix(".csv").read_text().splitlines()
+    assert rows[0] == "stack,attention,seed,layer,effective_rank"
+    assert len(rows) == 1 + len(STACKS) * len(ATTENTIONS) * 2 * 3
+
+
+def test_rank_figure_refuses_a_file_that_is_no_image(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["figures.py", "rank", "--output", "rank.csv"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "use a name that ends in .png, .svg or .pdf" in capsys.readouterr().err
