@@ -26,11 +26,36 @@ PROBABILITY_EPS = 1e-3
 CHUNK_ELEMENTS = 2**21
 
 
+class _ChannelwiseL1Distance(torch.autograd.Function):
+    """L1 distances in O(n K) memory: one channel at a time, recomputed in backward."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor) -> Tensor:
+        ctx.save_for_backward(query, key)
+        total = query.new_zeros(*query.shape[:-1], key.shape[-2])
+        for q, k in zip(query.unbind(-1), key.unbind(-1)):
+            total += (q[..., None] - k[..., None, :]).abs()
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor]:
+        query, key = ctx.saved_tensors
+        grad_query, grad_key = [], []
+        for q, k in zip(query.unbind(-1), key.unbind(-1)):
+            signed = grad_output * (q[..., None] - k[..., None, :]).sign()
+            grad_query.append(signed.sum(-1))
+            grad_key.append(-signed.sum(-2))
+        return torch.stack(grad_query, -1), torch.stack(grad_key, -1)
+
+
 def _l1_distance(query: Tensor, key: Tensor) -> Tensor:
-    # On CUDA the backward of cdist holds an (n, K, d) tensor, and exporters do not know it; elsewhere it is fastest.
-    if query.device.type == "cpu" and not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
+        # Exporters know neither of the others, and compilers fuse this one.
+        return (query[..., :, :, None] - key.mT[..., None, :, :]).abs().sum(-2)
+    if query.device.type == "cpu":
         return torch.cdist(query, key, p=1.0)
-    return (query[..., :, :, None] - key.mT[..., None, :, :]).abs().sum(-2)
+    # On CUDA the backward of cdist holds an (n, K, d) tensor.
+    return _ChannelwiseL1Distance.apply(query, key)
 
 
 def maxout_score(query: Tensor, key: Tensor) -> Tensor:
@@ -200,8 +225,7 @@ class SFTAttention(nn.Module):
         batch, length, _ = hidden_states.shape
         sample, importance = self.sampler(hidden_states, mask, num_sampled_tokens, relation_inputs)
         query = self.q_proj(hidden_states).view(batch, length, self.num_heads, -1).transpose(1, 2)
-        project = self._keys_per_layer if self.config.num_samples == 1 else self._keys_per_head
-        key, value, leak_logits = project(hidden_states, sample)
+        key, value, leak_logits = self._keys(hidden_states, sample)
         relation = None
         if self.relation is not None and relation_inputs is not None:
             relation = self.relation.prepare(relation_inputs, sample)
@@ -220,47 +244,32 @@ class SFTAttention(nn.Module):
         output = self.o_proj(heads.transpose(1, 2).reshape(batch, length, -1))
         return output, attentions, sample.indices, importance[..., :length].transpose(1, 2)
 
-    def _keys_per_layer(self, hidden_states: Tensor, sample: Sample) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Gather and mix the sampled states, then project only those."""
-        tokens = hidden_states
-        if self.sampler.extra_tokens is not None:
-            extra = self.sampler.extra_tokens.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
-            tokens = torch.cat([tokens, extra], dim=1)
-        rows, partners = self._gather_pairs(tokens, sample)
-        sampled = mix_pairs(rows, partners, sample, self.config.sampling_estimator).squeeze(1)
-        leak_logits = None if self.c_proj is None else self.c_proj(sampled).mT
-        return self._split(self.k_proj(sampled)), self._split(self.v_proj(sampled)), leak_logits
+    def _keys(self, hidden_states: Tensor, sample: Sample) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Gather and mix the sampled states, then project only those: keys, values and leak logits per head."""
+        tokens, indices, partners = hidden_states, sample.indices, sample.partners
+        extra = self.sampler.extra_tokens
+        if extra is not None:
+            # Extra token e of sample s stands behind the tokens, at N + s * E + e.
+            tokens = torch.cat([tokens, extra.to(tokens.dtype).flatten(0, 1).expand(len(tokens), -1, -1)], dim=1)
+            shift = torch.arange(len(extra), device=indices.device)[:, None] * extra.shape[1]
+            length = hidden_states.shape[1]
+            indices = torch.where(indices >= length, indices + shift, indices)
+            partners = None if partners is None else torch.where(partners >= length, partners + shift, partners)
+        if partners is None:
+            rows, partner_rows = gather_rows(tokens, indices), None
+        else:
+            # One gather, then a split: each gather writes a full gradient tensor in backward.
+            rows, partner_rows = gather_rows(tokens, torch.cat([indices, partners], dim=-1)).chunk(2, dim=2)
+        sampled = mix_pairs(rows, partner_rows, sample, self.config.sampling_estimator)
+        leak_logits = None if self.c_proj is None else self._own_channels(self.c_proj(sampled)).squeeze(-1)
+        return self._own_channels(self.k_proj(sampled)), self._own_channels(self.v_proj(sampled)), leak_logits
 
-    def _keys_per_head(self, hidden_states: Tensor, sample: Sample) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Project all states, then gather and mix each head's own sample of its own channels."""
-
-        def sampled_channels(projection: nn.Linear) -> Tensor:
-            channels = self._split(projection(hidden_states))
-            if self.sampler.extra_tokens is not None:
-                extra = projection(self.sampler.extra_tokens.to(hidden_states.dtype))
-                extra = extra.unflatten(-1, (self.num_heads, -1)).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
-                channels = torch.cat([channels, extra.expand(channels.shape[0], -1, -1, -1)], dim=2)
-            batch, heads = channels.shape[:2]
-            flat: list[Any] = [None if item is None else item.flatten(0, 1)[:, None] for item in sample]
-            flat_sample = Sample(*flat)
-            rows, partners = self._gather_pairs(channels.flatten(0, 1), flat_sample)
-            mixed = mix_pairs(rows, partners, flat_sample, self.config.sampling_estimator)
-            return mixed.squeeze(1).unflatten(0, (batch, heads))
-
-        leak_logits = None if self.c_proj is None else sampled_channels(self.c_proj).squeeze(-1)
-        return sampled_channels(self.k_proj), sampled_channels(self.v_proj), leak_logits
-
-    @staticmethod
-    def _gather_pairs(tokens: Tensor, sample: Sample) -> tuple[Tensor, Tensor | None]:
-        if sample.partners is None:
-            return gather_rows(tokens, sample.indices), None
-        # One gather, then a split: each gather writes a full gradient tensor in backward.
-        both = gather_rows(tokens, torch.cat([sample.indices, sample.partners], dim=-1))
-        rows, partners = both.chunk(2, dim=2)
-        return rows, partners
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+    def _own_channels(self, projected: Tensor) -> Tensor:
+        """Each head's channels of its sample: `(B, S, K, H * c)` to `(B, H, K, c)`."""
+        heads = projected.unflatten(-1, (self.num_heads, -1))
+        if heads.shape[1] == 1:
+            return heads.squeeze(1).transpose(1, 2)
+        return heads.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
 
 
 __all__ = ["ATTENTION_SCORES", "SFTAttention", "attention_probabilities", "eager_attention"]

@@ -26,7 +26,10 @@ class SFTRMSNorm(nn.RMSNorm):
 
 
 class SFTMaskedBatchNorm(nn.BatchNorm1d):
-    """Batch norm over the real tokens of a batch; padding has no part in the statistics."""
+    """Batch norm over the real tokens of a batch; padding has no part in the statistics.
+
+    Under activation checkpointing the running statistics move twice per step, as those of any batch norm do.
+    """
 
     def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
         """Normalise `(B, N, D)` given the mask `(B, N)`; in training, update the running statistics."""

@@ -23,7 +23,10 @@ from .initialization_sft import unit_variance_linear
 from .local_mixing_sft import SFTEdgeMixing
 from .outputs_sft import SFTClassifierOutput, SFTModelOutput
 from .relations_sft import PointCloudGeometry
-from .validation_sft import check_finite, check_range, check_shape, resolve_mask
+from .validation_sft import check_finite, check_neighbors, check_range, check_shape, resolve_mask
+
+# What is kept of the state that all points of a cloud share.
+COMMON_PART = 0.1
 
 
 class SFTPointCloudPreTrainedModel(SFTPreTrainedModel):
@@ -77,11 +80,22 @@ class SFTPointCloudEmbeddings(nn.Module):
             inputs = torch.cat([feature.to(centered.dtype) for feature in features], dim=-1)
         inputs = inputs.to(self.input_proj.weight.dtype)
         hidden_states = self.hidden_proj(self.activation(self.input_proj(inputs)))
-        if self.category_embeddings is not None:
-            hidden_states = hidden_states + self.category_embeddings(category)[:, None]
         if self.local_mixing is not None:
             hidden_states = self.local_mixing(hidden_states, centered, normals, neighbor_index)
+        hidden_states = self._shrink_common_part(hidden_states, mask)
+        if self.category_embeddings is not None:
+            hidden_states = hidden_states + self.category_embeddings(category)[:, None]
         return self.norm(hidden_states, mask)
+
+    @staticmethod
+    def _shrink_common_part(hidden_states: Tensor, mask: Tensor) -> Tensor:
+        """Scale the cloud's mean state down: it dwarfs the differences of points, and scores live on differences.
+
+        Nearly parallel states would leave whole heads of relu attention empty from the start.
+        """
+        weight = mask[..., None].to(hidden_states.dtype)
+        mean = (hidden_states * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1)
+        return hidden_states - (1 - COMMON_PART) * mean
 
 
 class SFTPointCloudModel(SFTPointCloudPreTrainedModel):
@@ -182,6 +196,7 @@ class SFTPointCloudModel(SFTPointCloudPreTrainedModel):
                     f"`num_neighbors={config.num_neighbors}`. Set the processor's `num_neighbors` to that."
                 )
             check_range("neighbor_index", neighbor_index, 0, length, "Indices count the points of their own row.")
+            check_neighbors(neighbor_index, mask)
         if (category is not None) != (config.num_categories > 0):
             raise ValueError(
                 f"`category` does not fit `num_categories={config.num_categories}` of the configuration: pass it "

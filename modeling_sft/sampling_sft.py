@@ -329,9 +329,13 @@ class SFTSampler(nn.Module):
                 f"The sampler given to `set_sampler` returned indices of shape {tuple(indices.shape)}: "
                 f"expected ({batch}, {samples}, {k}) or ({batch}, 1, {k})."
             )
-        if not torch.compiler.is_compiling() and bool((indices >= length).any()):
-            raise ValueError(f"The sampler given to `set_sampler` returned an index beyond the {length} tokens.")
         indices = indices.expand(batch, samples, k)
+        if not torch.compiler.is_compiling():
+            if bool((indices >= length).any()):
+                raise ValueError(f"The sampler given to `set_sampler` returned an index beyond the {length} tokens.")
+            real = mask[:, None].expand(-1, samples, -1).gather(-1, indices.clamp(min=0))
+            if not bool((real | (indices < 0)).all()):
+                raise ValueError("The sampler given to `set_sampler` returned a padded token: it must heed the mask.")
         if self.config.sampling_estimator == "gate":
             return self._gated(indices, scores)
         # The scorer has no say here, yet must be part of the graph: distributed training waits for its gradient.

@@ -37,6 +37,18 @@ def check_range(name: str, x: Tensor, low: int, high: int, remedy: str) -> None:
         )
 
 
+def check_neighbors(neighbor_index: Tensor, mask: Tensor) -> None:
+    """Raise a ValueError if a real point's neighbours (B, N, k) include a padded point."""
+    if can_check_values(neighbor_index):
+        real = mask.gather(1, neighbor_index.flatten(1)).view_as(neighbor_index)
+        wrong = mask & ~real.all(-1)
+        if bool(wrong.any()):
+            raise ValueError(
+                f"`neighbor_index` names padded points (first in row {int(wrong.any(-1).nonzero()[0])}): compute it "
+                "before padding, a point's own index standing for a missing neighbour."
+            )
+
+
 def resolve_mask(attention_mask: Tensor | None, reference: Tensor) -> Tensor:
     """The attention mask as bool `(B, N)`; all tokens of `reference` (B, N, ...) without one.
 
@@ -60,4 +72,4 @@ def resolve_mask(attention_mask: Tensor | None, reference: Tensor) -> Tensor:
     return attention_mask != 0
 
 
-__all__ = ["check_finite", "check_range", "check_shape", "resolve_mask"]
+__all__ = ["check_finite", "check_neighbors", "check_range", "check_shape", "resolve_mask"]

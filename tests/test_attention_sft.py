@@ -20,7 +20,7 @@ from modeling_sft import (
     geometry_sft,
     local_mixing_sft,
 )
-from modeling_sft.attention_sft import ATTENTION_SCORES, SFTAttention, attention_probabilities
+from modeling_sft.attention_sft import ATTENTION_SCORES, SFTAttention, _ChannelwiseL1Distance, attention_probabilities
 from random_clouds import random_batch
 from tiny_models import build
 
@@ -278,3 +278,10 @@ def test_extra_tokens_compete_to_be_sampled() -> None:
             sampler.extra_tokens.neg_()
         chosen = model(**batch, output_sampled_tokens=True).sampled_tokens[0]
         assert (chosen < 20).all()
+
+
+def test_channelwise_l1_distance_equals_cdist_with_its_gradients() -> None:
+    query, key = draw(2, 3, 7, 5).requires_grad_(), draw(2, 3, 4, 5, seed=1).requires_grad_()
+    distance = _ChannelwiseL1Distance.apply(query, key)
+    torch.testing.assert_close(distance, torch.cdist(query, key, p=1.0))
+    assert torch.autograd.gradcheck(_ChannelwiseL1Distance.apply, (query, key))

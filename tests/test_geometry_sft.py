@@ -55,6 +55,34 @@ def test_invariants_do_not_change_under_rotation_and_reflection(n, k, seed):
     torch.testing.assert_close(after, before, atol=1e-7, rtol=0)
 
 
+def test_a_cloud_with_fewer_points_than_neighbours_counts_only_those_it_has():
+    points, normals = random_cloud(3, 5)
+    points = points - points.mean(0)
+    index = nearest_other_points(points, 6)
+    values = local_invariants(points[None], normals[None], index[None], with_normals=True)[0].numpy()
+    p, n = points.numpy(), normals.numpy()
+    for i in range(3):
+        others = [j for j in range(3) if j != i]
+        offsets = p[others] - p[i]
+        lengths = np.linalg.norm(offsets, axis=1)
+        along = offsets / lengths[:, None] @ n[i]
+        centroid = offsets.mean(0)
+        shares = np.linalg.eigvalsh((offsets - centroid).T @ (offsets - centroid))[::-1]
+        radial = p[i] / np.linalg.norm(p[i])
+        expected = [
+            np.linalg.norm(p[i]),
+            lengths.mean(),
+            *(shares / shares.sum()),
+            np.linalg.norm(centroid) / lengths.mean(),
+            centroid @ radial / np.linalg.norm(centroid),
+            n[i] @ radial,
+            (n[others] @ n[i]).mean(),
+            along.mean(),
+            np.abs(along).mean(),
+        ]
+        np.testing.assert_allclose(values[i], expected, atol=1e-7)
+
+
 def test_eigenvalue_shares_match_a_solver():
     points, _ = random_cloud(50, 1)
     points = points * torch.tensor([1.0, 0.3, 0.05], dtype=points.dtype)

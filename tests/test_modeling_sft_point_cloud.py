@@ -47,6 +47,7 @@ def changed(batch, name, **edit):
         ("neighbor_index", {"index": (0, 0, 0), "value": -1}, "`neighbor_index` has values from -1"),
         ("neighbor_index", {"tensor": torch.zeros(2, 9, 1, dtype=torch.long)}, "lists 1 neighbours"),
         ("neighbor_index", {"tensor": torch.zeros(2, 9, 4)}, "`neighbor_index` has dtype"),
+        ("neighbor_index", {"index": (1, 0, 0), "value": 8}, "names padded points .* row 1"),
         ("attention_mask", {"tensor": torch.ones(2, 8)}, "`attention_mask` has shape"),
         ("attention_mask", {"index": (1,), "value": 0}, "leaves row 1 without a real token"),
         ("attention_mask", {"index": (1, 0), "value": 2}, "`attention_mask` must hold 1"),

@@ -399,6 +399,9 @@ def test_a_sampler_of_wrong_shape_or_range_is_refused() -> None:
     model.set_sampler(lambda scores, mask, k, relation_inputs: torch.full((1, 1, k), 20))
     with pytest.raises(ValueError, match="set_sampler"):
         model(**batch)
+    model.set_sampler(lambda scores, mask, k, relation_inputs: torch.full((len(scores), 1, k), 8))
+    with pytest.raises(ValueError, match="padded token"):
+        model(**random_batch([9, 8]))
 
 
 def test_the_random_sampler_draws_real_tokens_without_replacement() -> None:
