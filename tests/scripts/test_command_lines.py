@@ -54,6 +54,7 @@ def recipe(tmp_path):
         ("train.py", ["RECIPE.yaml", "section.name=value", "--resume", "--overwrite", "accelerate launch"]),
         ("evaluate.py", ["FOLDER", "--rotations", "--sampled_passes", "--num_sampled_tokens", "accelerate launch"]),
         ("demo.py", ["--output_dir", "section.name=value"]),
+        ("figures.py", ["rank", "examples"]),
     ],
 )
 def test_help_names_every_option_quickly(script, words):
