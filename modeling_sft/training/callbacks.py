@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import extract_model_from_parallel
 from transformers import PreTrainedConfig, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from .optional import import_training_library
 from .recipe import SamplingNoiseSchedule
 
 
@@ -53,7 +53,8 @@ class SamplingNoiseCallback(TrainerCallback):
 
     @staticmethod
     def _set_noise(model: Any, noise: float) -> None:
-        extract_model_from_parallel(model).set_sampling_noise(noise)
+        unwrap = import_training_library("accelerate.utils").extract_model_from_parallel
+        unwrap(model).set_sampling_noise(noise)
 
 
 class DatasetEpochCallback(TrainerCallback):

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import set_seed
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, TrainingArguments
 from transformers.utils import logging
 
@@ -15,6 +14,7 @@ from .callbacks import DatasetEpochCallback, SamplingNoiseCallback
 from .checkpoints import STATE_NAME, best_checkpoint_of, find_last_checkpoint, training_had_finished
 from .environment import describe_environment
 from .figures import plot_training_curves
+from .optional import import_training_library
 from .recipe import RECIPE_NAME, Recipe
 from .tasks import Task, get_task
 from .trainer import SFTTrainer, activation_checkpointing_arguments, device_arguments
@@ -109,6 +109,7 @@ def train(
         if is_main:
             logger.warning(f"Resuming from {checkpoint}." if checkpoint else "No checkpoint yet: starting anew.")
 
+    set_seed = import_training_library("accelerate.utils").set_seed
     set_seed(recipe.seed)
     model: Any = task.build_model(recipe, train_rows)
     trainer = _build_trainer(task, recipe, model, arguments, train_rows, validation_rows)
