@@ -8,7 +8,9 @@ from torch import nn
 from transformers import PreTrainedModel, initialization
 from transformers.utils.output_capturing import OutputRecorder
 
+from .attention_dispatch_sft import resolve_backend
 from .attention_sft import SFTAttention
+from .configuration_sft import SFTEncoderConfig
 from .encoder_sft import SFTLayer
 from .relations_sft import SFTPointCloudRelation
 from .sampling_sft import Selector, SFTSampler
@@ -17,6 +19,7 @@ from .sampling_sft import Selector, SFTSampler
 class SFTPreTrainedModel(PreTrainedModel):
     """Base of all SFT models: weight initialisation, output capturing, and the controls of the sampler."""
 
+    config: SFTEncoderConfig
     base_model_prefix = "sft"
     supports_gradient_checkpointing = True
     _no_split_modules = ["SFTLayer"]
@@ -44,6 +47,14 @@ class SFTPreTrainedModel(PreTrainedModel):
             initialization.zeros_(module.bias_weight)
         elif isinstance(module, SFTLayer):
             initialization.constant_(module.residual_scale, self.config.residual_scale_init)
+
+    def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
+        """The attention backend for a request, `None` being the default.
+
+        Raises:
+            ValueError: unknown, or it does not support the configuration or this machine.
+        """
+        return resolve_backend(requested_attention, self.config)
 
     def _samplers(self) -> list[SFTSampler]:
         return [module for module in self.modules() if isinstance(module, SFTSampler)]

@@ -8,6 +8,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .attention_sft import SFTAttention
 from .configuration_sft import SFTEncoderConfig
 
+TOKENS_AT_A_TIME = 1024
+
 
 class SFTLayerNorm(nn.LayerNorm):
     """Layer norm with the call signature of the other norms: the mask is not needed."""
@@ -71,6 +73,15 @@ class SFTFeedForward(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Map `(..., D)` to `(..., D)`."""
+        tokens = hidden_states.flatten(0, -2)
+        tracing = torch.compiler.is_compiling()
+        if tracing or torch.is_grad_enabled() or tokens.device.type != "cpu" or len(tokens) <= TOKENS_AT_A_TIME:
+            return self._transform(hidden_states)
+        # At inference, inner states of all tokens at once would leave the cache and need fresh memory.
+        output = torch.cat([self._transform(part) for part in tokens.split(TOKENS_AT_A_TIME)])
+        return output.view_as(hidden_states)
+
+    def _transform(self, hidden_states: Tensor) -> Tensor:
         return self.down_proj(self.activation(self.up_proj(hidden_states)))
 
 
@@ -124,7 +135,7 @@ class SFTLayer(GradientCheckpointingLayer):
         if self.training and self.drop_path_prob > 0:
             keep = 1 - self.drop_path_prob
             branch = branch * (torch.rand(branch.shape[0], 1, 1, device=branch.device) < keep).to(branch.dtype) / keep
-        return hidden_states + self.residual_scale * branch
+        return torch.addcmul(hidden_states, branch, self.residual_scale)
 
 
 class SFTEncoder(nn.Module):

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,13 +17,18 @@ from transformers.utils import logging
 from transformers.utils.generic import maybe_autocast
 
 from .configuration_sft import SFTEncoderConfig
+from .validation_sft import can_check_values
 
 logger = logging.get_logger(__name__)
 
 # Selection scores are compared on this grid, so that equal tokens stay equal in batches of any shape.
 SCORE_STEPS_PER_UNIT = 2**12
 PROBABILITY_BITS = 40
-BISECTIONS = 40
+# Halvings of the interval in which the offset of the inclusion probabilities is searched.
+OFFSET_BITS = 40
+NEWTON_STEPS = 5
+# Beyond the rounding of single precision.
+NEWTON_ERRORS = (-(2.0**-20), 0.0, 2.0**-20)
 # Full noise with a hard top-k at inference is what breaks trained networks; small noise does not.
 LARGE_NOISE = 0.5
 
@@ -91,6 +97,74 @@ def topk_selection(scores: Tensor, mask: Tensor, k: int) -> Tensor:
     return torch.where(top.values > floor, top.indices, -1)
 
 
+def _sorted_by_key(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """The keys of [`_selection_keys`] in descending order, and the positions they came from; `(B, S, N)` each."""
+    if can_check_values(keys):
+        # NumPy sorts plain integers several times faster; the keys say where they came from.
+        values = torch.from_numpy(np.sort(-keys.numpy(), axis=-1)).neg_()
+        return values, keys.shape[-1] - 1 - values % keys.shape[-1]
+    ordered = keys.sort(dim=-1, descending=True)
+    return ordered.values, ordered.indices
+
+
+def _fixed_point_probabilities(distance: Tensor, offset: Tensor) -> Tensor:
+    """1 - exp(-exp(distance + offset)) in units of 2^-40, as long; monotone in the offset."""
+    return (distance + offset).exp_().neg_().expm1_().mul_(-(2.0**PROBABILITY_BITS)).round_().to(torch.int64)
+
+
+def _approximate_offset(distance: Tensor, sizes: Tensor) -> Tensor:
+    """Where the probabilities sum to `sizes`, by Newton steps on logarithms; fails where the scores lie far apart."""
+    weights = distance.double().clamp_(max=100).exp_()
+    rate = torch.full_like(weights[..., :1], 0.4)
+    for _ in range(NEWTON_STEPS):
+        load = weights * -rate
+        missed = load.exp()
+        total = distance.shape[-1] - missed.sum(-1, keepdim=True)
+        slope = -torch.linalg.vecdot(load, missed)[..., None]
+        rate = rate * (sizes / total) ** (total / slope)
+    return rate.log().to(distance.dtype)
+
+
+def _offset(distance: Tensor, sizes: Tensor, counts: Tensor) -> Tensor:
+    """The smallest offset u at which the probabilities sum to `sizes` or more, to within 2e-11 or the last bit.
+
+    Args:
+        distance: `(B, S, N)` float, scores in units of the noise minus the `sizes`-th largest; -inf for padding.
+        sizes: `(B, 1, 1)` long, tokens to take.
+        counts: `(B, 1, 1)` long, real tokens.
+
+    Returns:
+        `(B, S, 1)` in the dtype of `distance`.
+    """
+    target = sizes * 2**PROBABILITY_BITS
+
+    def bracket(candidates: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """The closest of the candidates `(B, S, C)`, `low` and `high` below and above u."""
+        probabilities = _fixed_point_probabilities(distance[:, :, None], candidates[..., None])
+        reached = probabilities.sum(-1) >= target
+        below, above = torch.where(reached, low, candidates), torch.where(reached, candidates, high)
+        return below.amax(-1, keepdim=True), above.amin(-1, keepdim=True)
+
+    # Relative to the k-th largest score, u lies within [-1 - log n, 4]; rows that take all tokens need no search.
+    high = torch.full_like(distance[..., :1], 4.0)
+    low = torch.where(counts > sizes, -1 - counts.to(distance.dtype).log(), high)
+    eager = can_check_values(distance)
+    if eager and distance.dtype == torch.float32:
+        # Saves most steps. In single precision alone the search reaches the last bit, and so the same end from here.
+        guess = _approximate_offset(distance, sizes)
+        guess = torch.where((low < guess) & (guess < high), guess, high)
+        low, high = bracket(guess + guess.new_tensor(NEWTON_ERRORS), low, high)
+    # Bisection costs least; many parts at a time keep a traced graph short.
+    parts = 2 if eager else 16
+    fractions = torch.arange(1, parts, dtype=distance.dtype, device=distance.device) / parts
+    for _ in range(math.ceil(OFFSET_BITS / math.log2(parts))):
+        candidates = low + (high - low) * fractions
+        if eager and not bool(((low < candidates) & (candidates < high)).any()):
+            break
+        low, high = bracket(candidates, low, high)
+    return high
+
+
 def systematic_selection(scores: Tensor, mask: Tensor, k: int, noise: float) -> Tensor:
     """k tokens whose frequencies follow the inclusion probabilities of Gumbel top-k sampling, without randomness.
 
@@ -109,35 +183,23 @@ def systematic_selection(scores: Tensor, mask: Tensor, k: int, noise: float) -> 
     """
     steps = _selection_steps(scores)
     keys, floor = _selection_keys(steps, mask[:, None])
-    ordered = keys.sort(dim=-1, descending=True)
-    real = ordered.values > floor
-    length = scores.shape[-1]
-    sizes = mask.sum(-1, keepdim=True)[:, None].clamp(max=k)
+    ordered_keys, order = _sorted_by_key(keys)
+    counts = mask.sum(-1)[:, None, None]
+    sizes = counts.clamp(max=k)
 
-    # Scores relative to the k-th largest keep u within [-log N, 4], where it resolves the sum to far below 1/2.
-    ordered_steps = steps.gather(-1, ordered.indices)
-    threshold = ordered_steps.gather(-1, (sizes - 1).clamp(min=0).expand(*ordered_steps.shape[:-1], 1))
+    ordered_steps = steps.gather(-1, order)
+    threshold = ordered_steps.gather(-1, (sizes - 1).clamp(min=0).expand(*steps.shape[:-1], 1))
     distance = (ordered_steps - threshold).to(scores.dtype) / (SCORE_STEPS_PER_UNIT * noise)
+    distance = distance.masked_fill(ordered_keys == floor, -torch.inf)
 
-    def probabilities(u: Tensor) -> Tensor:
-        pi = -torch.expm1(-torch.exp(distance + u))
-        return torch.where(real, (pi * 2**PROBABILITY_BITS).round().to(torch.int64), 0)
-
-    target = sizes * 2**PROBABILITY_BITS
-    low = distance.new_full(distance.shape[:-1] + (1,), -1.0 - math.log(length))
-    high = torch.full_like(low, 4.0)
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        reached = probabilities(middle).sum(-1, keepdim=True) >= target
-        low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
-
-    half = 2 ** (PROBABILITY_BITS - 1)
-    rank = (probabilities(high).cumsum(-1) + half) >> PROBABILITY_BITS
-    picked = (rank > F.pad(rank[..., :-1], (1, 0))) & (rank <= sizes)
+    probabilities = _fixed_point_probabilities(distance, _offset(distance, sizes, counts))
+    total = probabilities.cumsum(-1) + 2 ** (PROBABILITY_BITS - 1)
+    rank = total >> PROBABILITY_BITS
+    picked = (rank > (total - probabilities) >> PROBABILITY_BITS) & (rank <= sizes)
     slots = torch.where(picked, rank - 1, k)
     # Slot k collects the tokens that were not picked.
     indices = slots.new_full((*slots.shape[:-1], k + 1), -1)
-    return indices.scatter(-1, slots, ordered.indices)[..., :k]
+    return indices.scatter(-1, slots, order)[..., :k]
 
 
 def uniform_partners(selected: Tensor, mask: Tensor, k: int) -> Tensor:
@@ -306,7 +368,7 @@ class SFTSampler(nn.Module):
         if self.config.resolved_sampling_inference == "systematic":
             indices = systematic_selection(detached, mask, k, noise)
         else:
-            if noise >= LARGE_NOISE:
+            if noise >= LARGE_NOISE and not torch.compiler.is_compiling():
                 logger.warning_once(
                     f'`sampling_inference="topk"` with `sampling_noise={noise}` selects tokens that training hardly '
                     'saw together, which usually costs much accuracy: use "systematic" (or None), or less noise.'

@@ -1,30 +1,27 @@
-"""Scores, probabilities, initialisation, returned attentions, and the SAMSA configuration."""
+"""The attention module: initialisation, returned attentions, the SAMSA configuration, agreement of the backends."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
-import reference
+from configurations import parametrize_configurations
 from modeling_sft import (
     SFTForPointCloudClassification,
     SFTPointCloudConfig,
     SFTPointCloudModel,
-    attention_sft,
+    eager_attention_sft,
+    fused_attention_sft,
     geometry_sft,
     local_mixing_sft,
 )
-from modeling_sft.attention_sft import ATTENTION_SCORES, SFTAttention, _ChannelwiseL1Distance, attention_probabilities
-from random_clouds import random_batch
+from modeling_sft.attention_sft import SFTAttention
+from modeling_sft.eager_attention_sft import ATTENTION_SCORES
+from random_clouds import Batch, random_batch
 from tiny_models import build
-
-PROBABILITIES = ("relu", "softplus", "softmax")
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -33,40 +30,6 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 def first_attention(model: torch.nn.Module) -> SFTAttention:
     return next(module for module in model.modules() if isinstance(module, SFTAttention))
-
-
-@pytest.mark.parametrize("name", ["maxout", "dot", "signed_min"])
-@pytest.mark.parametrize("channels", [1, 5, 64])
-def test_scores_equal_the_reference(name: str, channels: int) -> None:
-    query, key = draw(2, 3, 17, channels), draw(2, 3, 7, channels, seed=1)
-    found = ATTENTION_SCORES[name](query, key)
-    assert found.shape == (2, 3, 17, 7)
-    for b in range(2):
-        for h in range(3):
-            expected = reference.score(name, query[b, h], key[b, h])
-            torch.testing.assert_close(found[b, h], expected, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", ["maxout", "dot", "signed_min"])
-def test_scores_are_symmetric_in_query_and_key(name: str) -> None:
-    query, key = draw(9, 5), draw(7, 5, seed=1)
-    score = ATTENTION_SCORES[name]
-    torch.testing.assert_close(score(query, key), score(key, query).mT)
-
-
-def test_scores_at_known_values() -> None:
-    query, key = torch.tensor([[2.0, -1.0]]), torch.tensor([[0.5, -3.0]])
-    mean, deviation = 1 / math.sqrt(math.pi), math.sqrt(1 - 1 / math.pi)
-    assert float(ATTENTION_SCORES["maxout"](query, key)) == pytest.approx((1 - 2 * mean) / deviation / math.sqrt(2))
-    assert float(ATTENTION_SCORES["dot"](query, key)) == pytest.approx(4 / math.sqrt(2))
-    assert float(ATTENTION_SCORES["signed_min"](query, key)) == pytest.approx((1 + 2) / math.sqrt(2))
-
-
-@pytest.mark.parametrize("channels", [1, 8, 64])
-def test_maxout_of_standard_normal_inputs_is_standardised(channels: int) -> None:
-    e = ATTENTION_SCORES["maxout"](draw(3000, channels), draw(3000, channels, seed=1))
-    assert abs(float(e.mean())) < 0.05
-    assert abs(float(e.std()) - 1) < 0.05
 
 
 @pytest.mark.parametrize("name", ["maxout", "dot"])
@@ -107,76 +70,25 @@ def test_no_attention_row_of_a_fresh_model_is_empty() -> None:
         assert float((rows.sum(-1) == 0).float().mean()) < 0.01
 
 
-@pytest.mark.parametrize("probability", PROBABILITIES)
-@pytest.mark.parametrize("leak", [True, False])
-def test_probabilities_equal_the_reference_and_ignore_invalid_slots(probability: str, leak: bool) -> None:
-    scores = 3 * draw(3, 2, 17, 7)
-    leak_logits = 2 * draw(3, 2, 1, 7, seed=1) if leak else None
-    valid = torch.tensor([[1, 1, 1, 1, 1, 1, 1], [1, 0, 1, 0, 1, 1, 0], [0, 0, 0, 1, 0, 0, 0]]).bool()[:, None, None]
-    extreme = scores.masked_fill(~valid, 1e30)
-    extreme_leak = None if leak_logits is None else leak_logits.masked_fill(~valid, 1e30)
-    found = attention_probabilities(extreme, valid, extreme_leak, probability)
-    assert torch.equal(found, attention_probabilities(scores, valid, leak_logits, probability))
-    for b in range(3):
-        for h in range(2):
-            logits = None if leak_logits is None else leak_logits[b, h, 0]
-            expected = reference.probabilities(probability, scores[b, h], valid[b, 0, 0], logits)
-            torch.testing.assert_close(found[b, h], expected, rtol=0, atol=1e-12)
-    assert (found * ~valid == 0).all()
-    if leak or probability != "softmax":
-        assert (found.sum(-1) < 1).all()
-    else:
-        torch.testing.assert_close(found.sum(-1), torch.ones(3, 2, 17, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("probability", PROBABILITIES)
-@pytest.mark.parametrize("leak", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_probabilities_and_gradients_are_finite_without_valid_slots_and_for_extreme_scores(
-    probability: str, leak: bool, dtype: torch.dtype
-) -> None:
-    for magnitude in (100.0, 1e4, -100.0, -1e4):
-        scores = (magnitude * draw(2, 1, 5, 7)).to(dtype).requires_grad_()
-        leak_logits = (magnitude * draw(2, 1, 1, 7, seed=1)).to(dtype).requires_grad_() if leak else None
-        valid = torch.tensor([[True] * 6 + [False], [False] * 7])[:, None, None]
-        p = attention_probabilities(scores, valid, leak_logits, probability)
-        inputs = [scores] if leak_logits is None else [scores, leak_logits]
-        assert torch.isfinite(p).all()
-        assert (p[1] == 0).all()
-        assert all(torch.isfinite(g).all() for g in torch.autograd.grad((p * draw(7).to(dtype)).sum(), inputs))
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    probability=st.sampled_from(PROBABILITIES),
-    scores=st.lists(st.floats(-60, 60), min_size=1, max_size=9),
-    leak=st.lists(st.floats(-60, 60), min_size=9, max_size=9),
-)
-def test_probability_rows_are_sub_stochastic(probability: str, scores: list[float], leak: list[float]) -> None:
-    e, c = torch.tensor([[[scores]]]).double(), torch.tensor([[[leak[: len(scores)]]]]).double()
-    p = attention_probabilities(e, torch.ones_like(e, dtype=torch.bool), c, probability)
-    assert (p >= 0).all()
-    assert float(p.sum()) <= 1 + 1e-12
-    expected = reference.probabilities(probability, e[0, 0], torch.ones(len(scores), dtype=torch.bool), c[0, 0, 0])
-    torch.testing.assert_close(p[0, 0], expected, rtol=1e-7, atol=1e-12)
-
-
 @pytest.mark.parametrize("estimator", ["gate", "soft"])
 @pytest.mark.parametrize("scope", ["layer", "head"])
-@pytest.mark.parametrize("output_attentions", [True, False])
+@pytest.mark.parametrize("backend", ["eager", "eager with weights", "sft_fused"])
 def test_queries_in_blocks_give_what_one_block_gives(
-    estimator: str, scope: str, output_attentions: bool, monkeypatch: pytest.MonkeyPatch
+    estimator: str, scope: str, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build(sampling_estimator=estimator, sampling_scope=scope, training=True)
+    model.set_attn_implementation(backend.split()[0])
     batch = random_batch([20, 13])
     batch.pop("neighbor_index")
     results = []
     for chunk_elements in (2**21, 2 * 3 * 7 * 6, 1):
-        for module in (attention_sft, geometry_sft, local_mixing_sft):
+        for module in (eager_attention_sft, geometry_sft, local_mixing_sft):
             monkeypatch.setattr(module, "CHUNK_ELEMENTS", chunk_elements)
+        monkeypatch.setattr(fused_attention_sft, "TILE_ELEMENTS", chunk_elements)
+        monkeypatch.setattr(fused_attention_sft, "MIN_QUERIES", 1)
         torch.manual_seed(0)
         model.zero_grad()
-        out = model(**batch, labels=torch.tensor([0, 1]), output_attentions=output_attentions)
+        out = model(**batch, labels=torch.tensor([0, 1]), output_attentions=backend.endswith("weights"))
         out.loss.backward()
         gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
         results.append((out.logits.detach(), out.attentions, gradients))
@@ -280,8 +192,84 @@ def test_extra_tokens_compete_to_be_sampled() -> None:
         assert (chosen < 20).all()
 
 
-def test_channelwise_l1_distance_equals_cdist_with_its_gradients() -> None:
-    query, key = draw(2, 3, 7, 5).requires_grad_(), draw(2, 3, 4, 5, seed=1).requires_grad_()
-    distance = _ChannelwiseL1Distance.apply(query, key)
-    torch.testing.assert_close(distance, torch.cdist(query, key, p=1.0))
-    assert torch.autograd.gradcheck(_ChannelwiseL1Distance.apply, (query, key))
+# Agreement of the backends in whole models
+
+
+def step(backend: str, choice: dict[str, Any], batch: Batch, checkpointing: bool = False) -> dict[str, Tensor]:
+    """Logits of training and of evaluation by a backend, and the gradient of every parameter and of the points."""
+    model = build(**choice)
+    model.set_attn_implementation(backend)
+    evaluated = model(**batch).logits.detach()
+    if checkpointing:
+        getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+    model.train()
+    points = batch["points"].clone().requires_grad_()
+    torch.manual_seed(0)
+    out = model(**(batch | {"points": points}), labels=torch.tensor([0, 4, 2])[: len(points)])
+    out.loss.backward()
+    assert first_attention(model).last_backend == backend
+    found = {"evaluated": evaluated, "logits": out.logits.detach(), "points": points.grad}
+    return found | {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+@parametrize_configurations(full=False)
+def test_fused_and_eager_models_agree(choice: dict[str, Any]) -> None:
+    batch = random_batch([17, 9, 5])
+    torch.testing.assert_close(step("sft_fused", choice, batch), step("eager", choice, batch), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("estimator", ["gate", "soft", "straight_through"])
+@pytest.mark.parametrize("backend", ["sft_fused", "eager"])
+def test_checkpointed_models_agree_with_eager_ones(backend: str, estimator: str) -> None:
+    choice, batch = {"sampling_estimator": estimator, "sampling_noise": 1.0}, random_batch([17, 9, 5])
+    found = step(backend, choice, batch, checkpointing=True)
+    torch.testing.assert_close(found, step("eager", choice, batch), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("scope", ["layer", "head"])
+def test_sdpa_models_agree_with_eager_ones(scope: str) -> None:
+    choice = SAMSA | {"sampling_scope": scope}
+    batch = random_batch([17, 9, 5])
+    expected = step("eager", choice, batch)
+    torch.testing.assert_close(step("sdpa", choice, batch), expected, rtol=1e-9, atol=1e-9)
+    found = step("sdpa", choice, batch, checkpointing=True)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", [{}, SAMSA, {"sampling_estimator": "soft", "attention_probability": "softplus"}])
+def test_compiled_and_eager_models_agree(choice: dict[str, Any]) -> None:
+    batch = random_batch([17, 9, 5])
+    for checkpointing in (False, True):
+        found = step("sft_compiled", choice, batch, checkpointing)
+        torch.testing.assert_close(found, step("eager", choice, batch), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "backend", ["eager", "sdpa", "sft_fused", pytest.param("sft_compiled", marks=pytest.mark.slow)]
+)
+def test_attention_dropout_acts_in_training_alone_and_is_reproducible(backend: str) -> None:
+    batch = random_batch([17, 9, 5])
+    fixed = {**(SAMSA if backend == "sdpa" else {}), "sampling_noise": 0.0}
+    choice = fixed | {"attention_probs_dropout_prob": 0.3}
+    found, without = step(backend, choice, batch), step(backend, fixed, batch)
+    assert torch.equal(found["evaluated"], without["evaluated"])
+    assert not torch.allclose(found["logits"], without["logits"])
+    torch.testing.assert_close(step(backend, choice, batch), found, rtol=0, atol=0)
+    torch.testing.assert_close(step(backend, choice, batch, checkpointing=True), found, rtol=0, atol=1e-12)
+
+
+def test_trained_with_one_backend_a_model_runs_on_the_others() -> None:
+    model, batch = build(training=True), random_batch([17, 9, 5])
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.01)
+    losses = []
+    for backend in ("sft_fused", "eager", "sft_fused"):
+        model.set_attn_implementation(backend)
+        torch.manual_seed(0)
+        loss = model(**batch, labels=torch.tensor([0, 4, 2])).loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+        assert first_attention(model).last_backend == backend
+    assert losses[2] < losses[1] < losses[0]

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 
 from modeling_sft import SFTPointCloudConfig, SFTPointCloudModel
-from modeling_sft.attention_sft import maxout_score
+from modeling_sft.eager_attention_sft import maxout_score
 from modeling_sft.encoder_sft import SFTLayer
 from scripts.figures import ATTENTIONS, STACKS, effective_rank, main, ranks_through_layers
 
@@ -58,7 +58,10 @@ def build_layer(seed: int, **choice: Any) -> SFTLayer:
         "initializer_range": WIDTH**-0.5,
     }
     torch.manual_seed(seed)
-    layer = SFTPointCloudModel(SFTPointCloudConfig(**(fields | choice))).double().eval().encoder.layers[0]
+    model = SFTPointCloudModel(SFTPointCloudConfig(**(fields | choice))).double().eval()
+    # torch.func sees through the eager computation alone.
+    model.set_attn_implementation("eager")
+    layer = model.encoder.layers[0]
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
             if name != "residual_scale":

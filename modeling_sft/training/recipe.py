@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from ..attention_dispatch_sft import ATTENTION_BACKENDS
 from .optional import import_training_library
 
 RECIPE_NAME = "recipe.yaml"
@@ -134,6 +135,8 @@ class Recipe:
         importance_scorer (`ImportanceScorerSettings`): Learning rate and clipping of the importance scorers.
         sampling_noise_schedule (`SamplingNoiseSchedule`, *optional*): Annealing of the sampling noise.
         early_stopping (`EarlyStopping`, *optional*): When to stop before the last epoch.
+        attn_implementation (`str`, *optional*): Attention backend to train with. None takes the default, and
+            `"sft_compiled"` for long runs on a CPU with a compiler (see [`choose_attention`]).
         seed (`int`): Seeds weights, data order, augmentation, sampling and the validation split.
 
     Raises:
@@ -149,6 +152,7 @@ class Recipe:
     importance_scorer: ImportanceScorerSettings = field(default_factory=ImportanceScorerSettings)
     sampling_noise_schedule: SamplingNoiseSchedule | None = None
     early_stopping: EarlyStopping | None = None
+    attn_implementation: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -162,6 +166,9 @@ class Recipe:
         if not isinstance(self.dataset.get("name"), str):
             raise ValueError("`dataset.name` is missing: name the data set to train on.")
         _require_number("dataset", "validation_fraction", self.validation_fraction, maximum=0.9)
+        if self.attn_implementation is not None and self.attn_implementation not in ATTENTION_BACKENDS:
+            names = ", ".join(ATTENTION_BACKENDS)
+            raise ValueError(f"`attn_implementation` is {self.attn_implementation!r}: use null or one of {names}.")
         self._validate_training_arguments()
         get_task(self.task).validate(self)
         if self.early_stopping is not None and self.validation_fraction == 0:

@@ -10,6 +10,7 @@ from typing import Any
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, TrainingArguments
 from transformers.utils import logging
 
+from ..attention_dispatch_sft import backend_problem
 from .callbacks import DatasetEpochCallback, SamplingNoiseCallback
 from .checkpoints import STATE_NAME, best_checkpoint_of, find_last_checkpoint, training_had_finished
 from .environment import describe_environment
@@ -23,6 +24,8 @@ logger = logging.get_logger(__name__)
 
 LOG_NAME = "training_log.json"
 CURVES_NAME = "curves.png"
+# From here on, what compilation saves per step is worth the half minute that it takes.
+STEPS_WORTH_COMPILING = 2000
 
 
 def build_training_arguments(recipe: Recipe, output_dir: str | Path) -> TrainingArguments:
@@ -113,6 +116,9 @@ def train(
     set_seed(recipe.seed)
     model: Any = task.build_model(recipe, train_rows)
     trainer = _build_trainer(task, recipe, model, arguments, train_rows, validation_rows)
+    model.set_attn_implementation(choose_attention(recipe, model, trainer))
+    if is_main:
+        logger.warning(f"Attention runs on `{model.config._attn_implementation}`.")
     # After Trainer's own seeding: processes that draw the same sampling noise would waste it.
     set_seed(recipe.seed, device_specific=True)
     if checkpoint is not None and training_had_finished(checkpoint, arguments):
@@ -145,6 +151,24 @@ def train(
         (output_dir / LOG_NAME).write_text(json.dumps(log, indent=2) + "\n", encoding="utf-8")
     trainer.accelerator.wait_for_everyone()
     return log
+
+
+def choose_attention(recipe: Recipe, model: Any, trainer: SFTTrainer) -> str | None:
+    """The attention backend of a run: the recipe's, or `"sft_compiled"` for long runs on a CPU with a compiler.
+
+    A function of the recipe and the machine, not of measured speed: a resumed run makes the same choice.
+    """
+    if recipe.attn_implementation is not None:
+        return recipe.attn_implementation
+    arguments = trainer.args
+    steps = arguments.max_steps
+    if steps <= 0:
+        batches = len(trainer.get_train_dataloader())
+        steps = int(arguments.num_train_epochs * -(-batches // arguments.gradient_accumulation_steps))
+    is_long = steps * arguments.gradient_accumulation_steps >= STEPS_WORTH_COMPILING
+    on_cpu = arguments.device.type == "cpu" and not arguments.torch_compile
+    compiles = is_long and on_cpu and backend_problem("sft_compiled", model.config) is None
+    return "sft_compiled" if compiles else model.config._attn_implementation
 
 
 def _build_trainer(
