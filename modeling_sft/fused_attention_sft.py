@@ -4,6 +4,8 @@ Training memory is O(N (d_s + d)): of the (N, K) scores only one tile exists at 
 are, or compiled. What they compute is what `eager_attention` computes (SFT, arXiv 2408.05822, section 3).
 """
 
+import functools
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -203,13 +205,11 @@ def _backward_tile(
     return grad_query, grad_key, grad_value, grad_leak, grad_effect
 
 
-_COMPILED: dict[Callable, Callable] = {}
-
-
-def _compiled(function: Callable) -> Callable:
-    if function not in _COMPILED:
-        _COMPILED[function] = torch.compile(function, dynamic=True, fullgraph=True)
-    return _COMPILED[function]
+@functools.cache
+def _compiled(function: Callable, *variant: Any) -> Callable:
+    # A code object of its own per variant: compilers give up on a function that they had to compile too often.
+    own = types.FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+    return torch.compile(own, dynamic=True, fullgraph=True)
 
 
 class Setting(NamedTuple):
@@ -220,9 +220,11 @@ class Setting(NamedTuple):
     dropout: float
     compiled: bool
 
-    def body(self, function: Callable) -> Callable:
-        """The tile body to call."""
-        return _compiled(function) if self.compiled else function
+    def body(self, function: Callable, keys: "Operands", relation: PreparedRelation | None) -> Callable:
+        """The tile body to call on such arguments."""
+        if not self.compiled:
+            return function
+        return _compiled(function, self, keys.key.dtype, keys.invalid is None, keys.leak is None, relation is None)
 
 
 def _tiling(shape: torch.Size, keys: int, device: torch.device) -> tuple[list[slice], list[slice]]:
@@ -263,7 +265,7 @@ class _FusedAttention(torch.autograd.Function):
         output = _heads_inside(batch, heads, length, value.shape[-1], value)
         normaliser = query.new_empty(batch, heads, length, 1, dtype=dtype)
         random_state = _random_state(query.device) if setting.dropout else None
-        body = setting.body(_forward_tile)
+        body = setting.body(_forward_tile, operands, relation)
         row_slices, query_slices = _tiling(query.shape, key.shape[2], query.device)
         for rows in row_slices:
             prepared, keys = score.prepare(query[rows], dtype), _rows(operands, rows)
@@ -292,7 +294,7 @@ class _FusedAttention(torch.autograd.Function):
         grad_key, grad_value = torch.zeros_like(operands.key), torch.zeros_like(operands.value)
         grad_leak = None if operands.leak is None else torch.zeros_like(operands.leak)
         row_slices, query_slices = _tiling(query.shape, key.shape[2], query.device)
-        body = setting.body(_backward_tile)
+        body = setting.body(_backward_tile, operands, relation.relation)
         with _replayed(ctx.random_state, query.device), maybe_autocast(query.device.type, enabled=False):
             for rows in row_slices:
                 prepared, keys = score.prepare(query[rows], dtype), _rows(operands, rows)

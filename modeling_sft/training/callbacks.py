@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from .optional import import_training_library
+from ..optional import import_optional
 from .recipe import SamplingNoiseSchedule
 
 
@@ -53,7 +53,7 @@ class SamplingNoiseCallback(TrainerCallback):
 
     @staticmethod
     def _set_noise(model: Any, noise: float) -> None:
-        unwrap = import_training_library("accelerate.utils").extract_model_from_parallel
+        unwrap = import_optional("accelerate.utils", "train").extract_model_from_parallel
         unwrap(model).set_sampling_noise(noise)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .optional import import_training_library
+from ..optional import import_optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ def plot_training_curves(log_history: Sequence[dict[str, Any]], metric: str, pat
         metric (`str`): Name of the validation metric.
         path (`str` or `Path`): Image file to write.
     """
-    figure = import_training_library("matplotlib.figure").Figure(figsize=(10, 4), layout="constrained")
+    figure = import_optional("matplotlib.figure", "train").Figure(figsize=(10, 4), layout="constrained")
     loss_axes, metric_axes = figure.subplots(1, 2)
     for key, label in (("loss", "training"), ("eval_loss", "validation")):
         _plot_logged(loss_axes, log_history, key, label)
@@ -56,7 +56,9 @@ def plot_sampled_tokens(
         title (`str`, *optional*): Text above the panels.
     """
     num_layers = len(sampled_tokens)
-    figure = import_training_library("matplotlib.figure").Figure(figsize=(3.2 * num_layers, 3.8), layout="constrained")
+    figure = import_optional("matplotlib.figure", "train").Figure(
+        figsize=(3.2 * num_layers, 3.8), layout="constrained"
+    )
     is_flat = bool(np.ptp(points[:, 2]) == 0)
     coordinates = points[:, :2].T if is_flat else points.T
     panels = figure.subplots(1, num_layers, squeeze=False, subplot_kw={} if is_flat else {"projection": "3d"})[0]

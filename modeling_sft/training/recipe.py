@@ -13,7 +13,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from ..attention_dispatch_sft import ATTENTION_BACKENDS
-from .optional import import_training_library
+from ..optional import import_optional
 
 RECIPE_NAME = "recipe.yaml"
 
@@ -238,7 +238,7 @@ class Recipe:
 
     def save(self, folder: str | Path) -> None:
         """Write `recipe.yaml` into a folder, which is created if absent."""
-        yaml = import_training_library("yaml")
+        yaml = import_optional("yaml", "train")
         path = Path(folder) / RECIPE_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
@@ -259,7 +259,7 @@ class Recipe:
 
 def _parse_yaml(text: str, source: str) -> Any:
     """Parse YAML, with 1e-3 as a number and no as a word (as in YAML 1.2), and repeated keys as an error."""
-    yaml: Any = import_training_library("yaml")
+    yaml: Any = import_optional("yaml", "train")
 
     class Loader(yaml.SafeLoader):
         yaml_implicit_resolvers = {

@@ -11,11 +11,11 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, T
 from transformers.utils import logging
 
 from ..attention_dispatch_sft import backend_problem
+from ..optional import import_optional
 from .callbacks import DatasetEpochCallback, SamplingNoiseCallback
 from .checkpoints import STATE_NAME, best_checkpoint_of, find_last_checkpoint, training_had_finished
 from .environment import describe_environment
 from .figures import plot_training_curves
-from .optional import import_training_library
 from .recipe import RECIPE_NAME, Recipe
 from .tasks import Task, get_task
 from .trainer import SFTTrainer, activation_checkpointing_arguments, device_arguments
@@ -112,7 +112,7 @@ def train(
         if is_main:
             logger.warning(f"Resuming from {checkpoint}." if checkpoint else "No checkpoint yet: starting anew.")
 
-    set_seed = import_training_library("accelerate.utils").set_seed
+    set_seed = import_optional("accelerate.utils", "train").set_seed
     set_seed(recipe.seed)
     model: Any = task.build_model(recipe, train_rows)
     trainer = _build_trainer(task, recipe, model, arguments, train_rows, validation_rows)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from modeling_sft.optional import import_optional
 from modeling_sft.training import Recipe, SamplingNoiseSchedule
-from modeling_sft.training.optional import import_training_library
 from modeling_sft.training.recipe import _parse_yaml
 from tiny_recipes import tiny_recipe, tiny_settings
 
@@ -121,4 +121,4 @@ def test_every_field_has_a_default_but_task_and_dataset():
 
 def test_missing_library_names_the_extra():
     with pytest.raises(ImportError, match=re.escape("modeling-sft[train]")):
-        import_training_library("no_such_library_of_ours")
+        import_optional("no_such_library_of_ours", "train")

@@ -1,0 +1,11 @@
+"""All suites by name."""
+
+from __future__ import annotations
+
+from .attention_suites import ATTENTION, LAYER
+from .cases import BenchmarkSuite
+from .peers_graphs import GRAPHS
+from .peers_point_clouds import POINT_CLOUDS
+from .peers_tokens import TOKENS
+
+SUITES: dict[str, BenchmarkSuite] = {suite.name: suite for suite in (TOKENS, POINT_CLOUDS, GRAPHS, ATTENTION, LAYER)}

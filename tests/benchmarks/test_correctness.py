@@ -1,0 +1,79 @@
+import math
+
+import pytest
+import torch
+
+from benchmark_cases import TINY, case, suite, workload
+from modeling_sft.attention_dispatch_sft import ATTENTION_BACKENDS
+from modeling_sft.benchmarks import SUITES
+from modeling_sft.benchmarks.correctness import GateResult, check_peer, check_sft, relative_error
+
+SFT_CASES = [
+    (suite.name, name)
+    for suite in SUITES.values()
+    for name, made in suite.cases.items()
+    if made.is_sft and "compiled" not in name
+]
+
+
+def check(suite_name, name, **changes):
+    chosen = SUITES[suite_name]
+    return check_sft(chosen, chosen.cases[name], workload(size=TINY, **changes))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("suite_name", "name"), SFT_CASES)
+def test_every_backend_passes(suite_name, name, dtype):
+    result = check(suite_name, name, dtype=dtype)
+    assert result.passed, result
+    assert result.output_error > 0, "compared with itself"
+    assert result.backend in str(result)
+
+
+@pytest.mark.parametrize(("suite_name", "name"), [("tokens", "sft_maxout"), ("attention", "sft_fused")])
+@pytest.mark.parametrize("part", ["outputs", "gradients"])
+def test_a_wrong_backend_fails(suite_name, name, part, monkeypatch):
+    right = ATTENTION_BACKENDS["sft_fused"]
+
+    def wrong(query, *operands):
+        if part == "outputs":
+            return right.function(query, *operands) * 1.0001
+        # The same values; a gradient that is 2 % short.
+        return right.function(query * 0.98 + 0.02 * query.detach(), *operands)
+
+    monkeypatch.setitem(ATTENTION_BACKENDS, "sft_fused", right._replace(function=wrong))
+    result = check(suite_name, name)
+    assert not result.passed
+    assert (result.output_error > 1e-5) == (part == "outputs")
+    assert "WRONG" in str(result)
+
+
+def test_the_relation_is_part_of_the_check(monkeypatch):
+    right = ATTENTION_BACKENDS["sft_fused"]
+
+    def without_relation(query, key, value, leak_logits, valid, relation, *choices):
+        return right.function(query, key, value, leak_logits, valid, None, *choices)
+
+    monkeypatch.setitem(ATTENTION_BACKENDS, "sft_fused", right._replace(function=without_relation))
+    assert not check("layer", "layer_relation").passed
+    assert not check("point_clouds", "sft").passed
+    assert check("layer", "layer").passed
+
+
+def test_a_backend_that_gives_nan_fails():
+    assert not GateResult("x", torch.float32, "sft_fused", math.nan, 0.0).passed
+    assert not GateResult("x", torch.float32, "sft_fused", 0.0, math.nan).passed
+
+
+def test_relative_error_is_taken_over_all_tensors():
+    found, expected = [torch.tensor([3.0]), torch.tensor([1.0, 4.0])], [torch.tensor([3.0]), torch.tensor([0.0, 4.0])]
+    assert relative_error(found, expected) == pytest.approx(1 / 5)
+
+
+def test_peers_are_checked_for_shape_and_finite_values():
+    cases = {name: case(name) for name in ("allocate", "nan", "crop", "raise")}
+    cases["allocate"] = case("allocate", mib=1)
+    found = {name: check_peer(suite(**cases), made, workload()) for name, made in cases.items()}
+    assert found["allocate"] is None
+    assert found["raise"] == "failed: RuntimeError: no luck"
+    assert "not finite" in found["nan"] and "expected" in found["crop"]
