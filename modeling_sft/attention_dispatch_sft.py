@@ -137,10 +137,12 @@ def compiler_problem() -> str | None:
 def resolve_backend(requested: str | None, config: SFTEncoderConfig) -> str:
     """The backend for a model: the requested one, or the best that runs everything without a compiler.
 
+    A configuration with `output_attentions` gets `eager` by default: Transformers saves it with no other.
+
     Raises:
         ValueError: unknown, or it does not support the configuration or this machine.
     """
-    name = requested or DEFAULT_BACKEND
+    name = requested or ("eager" if config.output_attentions else DEFAULT_BACKEND)
     problem = backend_problem(name, config)
     if problem is not None:
         raise ValueError(f'`attn_implementation="{name}"` is not possible here. {problem}')

@@ -165,7 +165,6 @@ def _forward_tile(
 
 def _backward_tile(
     grad: Tensor,
-    output: Tensor,
     normaliser: Tensor,
     query: Tensor,
     keys: Operands,
@@ -180,12 +179,15 @@ def _backward_tile(
     positive = _positive_part(scores, keys.invalid, probability, normaliser)
     if probability != "softmax":
         grad = grad / normaliser
-    along_output = (grad * output).sum(-1, keepdim=True)
     grad_positive = grad @ keys.value.mT
     kept = positive
     if keep is not None:
         grad_positive, kept = grad_positive * keep, positive * keep
     grad_value = kept.mT @ grad
+    # Of the weights, not of the output: that may have been rounded to half precision.
+    along_output = (grad_positive * positive).sum(-1, keepdim=True)
+    if probability != "softmax":
+        along_output = along_output / normaliser
     grad_positive = grad_positive.sub_(along_output)
     if probability == "relu":
         grad_scores = torch.ops.aten.threshold_backward(grad_positive, positive, 0)
@@ -209,7 +211,8 @@ def _backward_tile(
 def _compiled(function: Callable, *variant: Any) -> Callable:
     # A code object of its own per variant: compilers give up on a function that they had to compile too often.
     own = types.FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
-    return torch.compile(own, dynamic=True, fullgraph=True)
+    # Not fullgraph: where that is still too often, the function runs uncompiled, with a warning of PyTorch's.
+    return torch.compile(own, dynamic=True)
 
 
 class Setting(NamedTuple):
@@ -271,19 +274,19 @@ class _FusedAttention(torch.autograd.Function):
             prepared, keys = score.prepare(query[rows], dtype), _rows(operands, rows)
             relation_part = None if relation is None else relation.rows(rows)
             for queries in query_slices:
-                tile = prepared[:, :, queries]
+                tile = prepared[:, :, queries].contiguous()
                 part = None if relation_part is None else relation_part.queries(queries)
                 keep = _dropout_mask(tile, key, setting.dropout)
                 found = body(tile, keys, part, keep, setting.score, setting.probability)
                 output[rows, :, queries], normaliser[rows, :, queries] = found
         ctx.setting, ctx.relation_type, ctx.random_state = setting, relation_type, random_state
-        ctx.save_for_backward(query, key, value, valid, leak, output, normaliser, *relation_tensors)
+        ctx.save_for_backward(query, key, value, valid, leak, normaliser, *relation_tensors)
         return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        query, key, value, valid, leak, output, normaliser, *relation_tensors = ctx.saved_tensors
+        query, key, value, valid, leak, normaliser, *relation_tensors = ctx.saved_tensors
         setting = ctx.setting
         batch, heads, length, channels = query.shape
         dtype = normaliser.dtype
@@ -300,11 +303,10 @@ class _FusedAttention(torch.autograd.Function):
                 prepared, keys = score.prepare(query[rows], dtype), _rows(operands, rows)
                 relation.start(rows)
                 for queries in query_slices:
-                    tile = prepared[:, :, queries]
+                    tile = prepared[:, :, queries].contiguous()
                     keep = _dropout_mask(tile, key, setting.dropout)
                     by_tile = body(
                         grad[rows, :, queries].to(dtype),
-                        output[rows, :, queries].to(dtype),
                         normaliser[rows, :, queries],
                         tile,
                         keys,
@@ -368,11 +370,12 @@ def _operands(
 ) -> Operands:
     # Masking costs a pass over every tile; on accelerators, asking whether it is needed would cost a wait.
     all_valid = valid.device.type == "cpu" and bool(valid.all())
+    # Detached: whether a gradient is wanted must not tell compiled bodies apart.
     return Operands(
         score.prepare(key, dtype).mT.contiguous(),
-        value.to(dtype).contiguous(),
+        value.detach().to(dtype).contiguous(),
         None if all_valid else ~valid[:, :, None],
-        None if leak is None else leak[..., None, None],
+        None if leak is None else leak.detach()[..., None, None],
     )
 
 

@@ -79,11 +79,9 @@ class PreparedRelation(NamedTuple):
         """Factor and summand of the scores, each `(B, H, N, K)`; call with autocast off."""
         features = self.features()
         weight = self.weight.to(features.dtype)
-        if torch.compiler.is_compiling():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
             scale, bias = _project(features, weight)
             return F.softplus(scale + IDENTITY_OFFSET), bias
-        if torch.is_grad_enabled():
-            return _ScaleAndBias.apply(features, weight)
         return _scale_and_bias(features, weight)
 
     def with_gradient(self, needs_grad: tuple[bool, ...]) -> tuple[tuple[Tensor, Tensor], "Gradient"]:
@@ -163,20 +161,6 @@ def _gradients(
         return None, grad_weight
     to_scale, to_bias = weight.mT.chunk(2, dim=-1)
     return (to_scale @ slope + to_bias @ grad_bias).view_as(features), grad_weight
-
-
-class _ScaleAndBias(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        scale, bias = _scale_and_bias(features, weight)
-        ctx.save_for_backward(features, weight, scale)
-        return scale, bias
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_scale: Tensor, grad_bias: Tensor) -> tuple[Tensor | None, Tensor]:
-        features, weight, scale = ctx.saved_tensors
-        return _gradients(features, weight, scale, grad_scale, grad_bias, ctx.needs_input_grad[0])
 
 
 class SFTPointCloudRelation(nn.Module):

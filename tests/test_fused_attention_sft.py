@@ -42,7 +42,7 @@ def eager(*args: Any, **options: Any) -> Tensor:
 
 EAGER, FUSED = pytest.param(eager, id="eager"), pytest.param(fused_attention, id="fused")
 # Each configuration costs the compiled attention half a minute, so only some tests run it.
-COMPILED = pytest.param(compiled_attention, id="compiled", marks=pytest.mark.slow)
+COMPILED = pytest.param(compiled_attention, id="compiled", marks=pytest.mark.full)
 eager_and_fused = pytest.mark.parametrize("function", [EAGER, FUSED])
 fused_and_compiled = pytest.mark.parametrize("function", [FUSED, COMPILED])
 
@@ -112,7 +112,7 @@ def test_compiled_outputs_and_gradients_equal_the_reference(case: Case, monkeypa
     assert_equals_reference(compiled_attention, larger, [torch.float32])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_compiled_outputs_and_gradients_equal_the_reference_in_any_size_and_dtype_of_one_process() -> None:
     assert_equals_reference(compiled_attention, Case())
     for sizes in ({"length": 1}, {"sampled": 1}, {"heads": 1}, {"score_channels": 1}, {"length": 1, "sampled": 1}):
@@ -312,7 +312,7 @@ def test_dropout_is_reproducible_under_a_seed(function: Attention) -> None:
 
 SQUARES = [square(relation="mixed"), square(probability="softmax"), square(score="dot")]
 DROPPING = [pytest.param(function, case) for function in (eager, fused_attention) for case in SQUARES]
-DROPPING.append(pytest.param(compiled_attention, SQUARES[0], marks=pytest.mark.slow))
+DROPPING.append(pytest.param(compiled_attention, SQUARES[0], marks=pytest.mark.full))
 
 
 @pytest.mark.parametrize(("function", "case"), DROPPING)
@@ -392,6 +392,17 @@ def test_training_keeps_no_scores_and_its_memory_grows_linearly(
         assert recorder.largest <= 2 * 4 * 2**16, recorder.by_operation
         peaks.append(recorder.peak)
     assert peaks[1] <= 2.02 * peaks[0]
+
+
+@pytest.mark.parametrize("relation", ["none", "plain"])
+def test_training_memory_does_not_grow_with_the_number_of_sampled_tokens(
+    relation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused_attention_sft, "TILE_ELEMENTS", 2**15)
+    monkeypatch.setattr(fused_attention_sft, "MIN_QUERIES", 1)
+    few, many = (training_memory(fused_attention, relation=relation, length=1024, sampled=k) for k in (128, 512))
+    # Keys and values of the 384 tokens more, with gradients and copies: the scores would be 6 MiB more.
+    assert many.peak - few.peak <= 2**21
 
 
 def test_training_needs_a_fifth_of_the_memory_of_eager() -> None:

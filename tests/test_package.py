@@ -107,13 +107,27 @@ def test_public_names_exist():
     assert not [name for name in modeling_sft.__all__ if not hasattr(modeling_sft, name)]
 
 
+def run_snippets(text: str, count: int, folder: Path) -> str:
+    """Run a page's Python blocks, of which there must be `count`, as one script; its output."""
+    snippets = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "trl" not in block]
+    assert len(snippets) == count
+    (folder / "snippets.py").write_text("\n".join(snippets), encoding="utf-8")
+    return run_python(["snippets.py"], folder, PYTHONPATH=str(ROOT), HF_HOME=str(folder / "cache"))
+
+
 @pytest.mark.slow
 def test_readme_snippets_run(tmp_path: Path):
-    snippets = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "trl" not in block]
-    assert len(snippets) == 4
-    (tmp_path / "snippets.py").write_text("\n".join(snippets), encoding="utf-8")
-    output = run_python(["snippets.py"], tmp_path, PYTHONPATH=str(ROOT), HF_HOME=str(tmp_path / "cache"))
-    assert "eval_accuracy" in output
+    assert "eval_accuracy" in run_snippets(README, 4, tmp_path)
+
+
+@pytest.mark.slow
+def test_snippets_of_the_export_page_run(tmp_path: Path):
+    for library in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(library)
+    page = ROOT / "docs" / "export.md"
+    if not page.is_file():
+        pytest.skip("the sdist has no docs")
+    run_snippets(page.read_text(encoding="utf-8"), 3, tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,14 @@ from modeling_sft.processing_point_cloud_sft import nearest_neighbors
 
 LENGTHS = {"tokens": 128, "point_clouds": 33, "graphs": 9, "attention": 63, "layer": 63}
 EXPECTED_BACKENDS = {"eager": "eager", "compiled": "sft_compiled", "sdpa": "sdpa"}
+# Compiling takes long: two cases stand for the others in the slow tier.
+SLOW = {"attention-sft_compiled", "layer-layer_relation_compiled"}
 EVERY_CASE = [
-    pytest.param(suite.name, name, marks=[pytest.mark.slow] if "compiled" in name else [])
+    pytest.param(
+        suite.name,
+        name,
+        marks=(pytest.mark.slow if f"{suite.name}-{name}" in SLOW else pytest.mark.full) if "compiled" in name else [],
+    )
     for suite in SUITES.values()
     for name in suite.cases
 ]
