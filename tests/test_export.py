@@ -129,7 +129,7 @@ def test_without_neighbours_the_exported_program_compares_all_points() -> None:
     torch.testing.assert_close(found.module()(**other).logits, expected, rtol=0, atol=1e-10)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("choice", CONFIGURATIONS)
 def test_every_configuration_exports(choice: dict[str, Any]) -> None:
     model = build(num_hidden_layers=1, **choice)
@@ -150,11 +150,18 @@ def test_a_single_precision_model_exports(rotation_invariant: bool, tmp_path: Pa
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"sampling_inference": "topk", "num_extra_tokens": 2, "attention_score": "dot", "norm_type": "rms"},
-        {"sampling_scope": "head", "rotation_invariant": True, "attention_probability": "softmax"},
+        pytest.param({}, id="default"),
+        pytest.param(
+            {"sampling_inference": "topk", "num_extra_tokens": 2, "attention_score": "dot", "norm_type": "rms"},
+            id="topk",
+            marks=pytest.mark.full,
+        ),
+        pytest.param(
+            {"sampling_scope": "head", "rotation_invariant": True, "attention_probability": "softmax"},
+            id="head",
+            marks=pytest.mark.full,
+        ),
     ],
-    ids=["default", "topk", "head"],
 )
 def test_onnx_runs_with_the_same_tokens_and_logits(changes: dict[str, Any], tmp_path: Path) -> None:
     for library in ("onnx", "onnxscript"):

@@ -1,3 +1,4 @@
+import functools
 import importlib.util
 import os
 import signal
@@ -75,12 +76,23 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     progress = tmp_path / "progress.txt"
     with progress.open("w") as errors:
         process = subprocess.Popen(
-            command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+            command,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+            # Shells have background jobs ignore the signal, and children inherit that.
+            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
-        while progress.read_text().count("timing of bert") < 20 and process.poll() is None:
-            time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+        try:
+            while progress.read_text().count("timing of bert") < 20 and process.poll() is None:
+                time.sleep(0.1)
+            os.killpg(process.pid, signal.SIGINT)
+            output, _ = process.communicate(timeout=120)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130, progress.read_text()
     assert "Traceback" not in progress.read_text()
     assert output.count(", interrupted |") == 2
