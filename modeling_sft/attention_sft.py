@@ -80,7 +80,7 @@ class SFTAttention(nn.Module):
         extra = self.sampler.extra_tokens
         if extra is not None:
             # Extra token e of sample s stands behind the tokens, at N + s * E + e.
-            tokens = torch.cat([tokens, extra.to(tokens.dtype).flatten(0, 1).expand(len(tokens), -1, -1)], dim=1)
+            tokens = torch.cat([tokens, extra.to(tokens.dtype).flatten(0, 1).expand(tokens.shape[0], -1, -1)], dim=1)
             shift = torch.arange(len(extra), device=indices.device)[:, None] * extra.shape[1]
             length = hidden_states.shape[1]
             indices = torch.where(indices >= length, indices + shift, indices)
