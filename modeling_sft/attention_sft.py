@@ -71,6 +71,8 @@ class SFTAttention(nn.Module):
         )
         if not torch.compiler.is_compiling():
             self.last_backend = backend
+        # At a million tokens these are the largest tensors beside the states.
+        del query, key, value, relation
         output = self.o_proj(heads.transpose(1, 2).reshape(batch, length, -1))
         return output, attentions, sample.indices, importance[..., :length].transpose(1, 2)
 

@@ -22,4 +22,19 @@ class AutoModelForPointCloudClassification(_BaseAutoModelClass):
     _model_mapping: Any = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
 
 
-__all__ = ["AutoModelForPointCloudClassification"]
+class AutoModelForPointCloudSegmentation(_BaseAutoModelClass):
+    """Loads any registered model that labels the points of clouds, by its configuration.
+
+    Example:
+
+    ```python
+    >>> from modeling_sft import AutoModelForPointCloudSegmentation
+
+    >>> model = AutoModelForPointCloudSegmentation.from_pretrained("path/to/checkpoint")
+    ```
+    """
+
+    _model_mapping: Any = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
+
+
+__all__ = ["AutoModelForPointCloudClassification", "AutoModelForPointCloudSegmentation"]

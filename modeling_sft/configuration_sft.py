@@ -188,7 +188,11 @@ class SFTPointCloudConfig(SFTEncoderConfig):
         rotation_invariant (`bool`, defaults to `False`): feeds the network rotation invariants only, so that its
             output does not depend on the pose; otherwise coordinates (and normals) enter as well.
         num_neighbors (`int`, defaults to 16): nearest neighbours that describe the surface around a point.
+        moment_invariants (`bool`, defaults to `True`): describes also where a point lies in the whole cloud, by
+            invariants of the cloud's second and third moments.
         num_categories (`int`, defaults to 0): shape categories given to the model (part segmentation); 0 for none.
+        category_parts (`list[list[int]]`, *optional*): the labels that occur in each category, to which evaluation
+            restricts the predictions; one list per category.
         local_mixing_size (`int`, defaults to 16): nearest neighbours of the edge step; at most `num_neighbors`.
         sampling_noise (`float`, defaults to 1.0): full noise keeps the sample representative of the cloud, so that
             `num_sampled_tokens` can be raised after training.
@@ -215,7 +219,9 @@ class SFTPointCloudConfig(SFTEncoderConfig):
     num_point_features: int = 0
     rotation_invariant: bool = False
     num_neighbors: int = 16
+    moment_invariants: bool = True
     num_categories: int = 0
+    category_parts: list[list[int]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         # The whole map on every save: a head's repository must also load as AutoModel, and the other way round.
@@ -225,6 +231,7 @@ class SFTPointCloudConfig(SFTEncoderConfig):
                 "AutoConfig": "configuration_sft.SFTPointCloudConfig",
                 "AutoModel": "modeling_sft_point_cloud.SFTPointCloudModel",
                 "AutoModelForPointCloudClassification": "modeling_sft_point_cloud.SFTForPointCloudClassification",
+                "AutoModelForPointCloudSegmentation": "modeling_sft_point_cloud.SFTForPointCloudSegmentation",
             },
         )
         super().__post_init__(**kwargs)
@@ -241,6 +248,13 @@ class SFTPointCloudConfig(SFTEncoderConfig):
         )
         for name in ("num_point_features", "num_categories"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "use an integer of at least 0.")
+        parts = self.category_parts
+        _require(
+            parts is None or (len(parts) == self.num_categories and all(part and min(part) >= 0 for part in parts)),
+            "category_parts",
+            parts,
+            f"use None, or for each of `num_categories` ({self.num_categories}) a list of labels.",
+        )
 
 
 SFTPointCloudConfig._auto_class = "AutoConfig"

@@ -6,6 +6,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention_sft import SFTAttention
+from .blocks_sft import in_blocks
 from .configuration_sft import SFTEncoderConfig
 
 TOKENS_AT_A_TIME = 1024
@@ -73,12 +74,11 @@ class SFTFeedForward(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Map `(..., D)` to `(..., D)`."""
-        tokens = hidden_states.flatten(0, -2)
-        tracing = torch.compiler.is_compiling()
-        if tracing or torch.is_grad_enabled() or tokens.device.type != "cpu" or len(tokens) <= TOKENS_AT_A_TIME:
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or hidden_states.device.type != "cpu":
             return self._transform(hidden_states)
         # At inference, inner states of all tokens at once would leave the cache and need fresh memory.
-        output = torch.cat([self._transform(part) for part in tokens.split(TOKENS_AT_A_TIME)])
+        tokens = hidden_states.flatten(0, -2)[None]
+        output = in_blocks(lambda part: self._transform(tokens[:, part]), tokens.shape[1], TOKENS_AT_A_TIME)
         return output.view_as(hidden_states)
 
     def _transform(self, hidden_states: Tensor) -> Tensor:
@@ -122,12 +122,14 @@ class SFTLayer(GradientCheckpointingLayer):
             `(B, N, D)`.
         """
         states = self.attention_norm(hidden_states, mask) if self.pre_norm else hidden_states
-        branch = self.attention(states, mask, relation_inputs, num_sampled_tokens, output_attentions)[0]
-        hidden_states = self._residual(hidden_states, branch)
+        # One name throughout: what a branch is done with leaves memory.
+        states = self.attention(states, mask, relation_inputs, num_sampled_tokens, output_attentions)[0]
+        hidden_states = self._residual(hidden_states, states)
         if not self.pre_norm:
             hidden_states = self.attention_norm(hidden_states, mask)
         states = self.feed_forward_norm(hidden_states, mask) if self.pre_norm else hidden_states
-        hidden_states = self._residual(hidden_states, self.feed_forward(states))
+        states = self.feed_forward(states)
+        hidden_states = self._residual(hidden_states, states)
         return hidden_states if self.pre_norm else self.feed_forward_norm(hidden_states, mask)
 
     def _residual(self, hidden_states: Tensor, branch: Tensor) -> Tensor:

@@ -4,11 +4,13 @@ Call with coordinates of `geometry_dtype` and autocast off. Padded points never 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .blocks_sft import in_blocks
 from .sampling_sft import gather_rows
 
 # Elements of one block of distances, about 8 MiB in float32.
@@ -48,17 +50,16 @@ def nearest_neighbors(points: Tensor, mask: Tensor, k: int) -> Tensor:
         than k other points.
     """
     batch, length, _ = points.shape
-    tracing = torch.compiler.is_compiling()
-    rows = length if tracing else max(1, CHUNK_ELEMENTS // max(batch * length, 1))
-    own = torch.arange(length, device=points.device)
-    blocks = []
-    for start in [0] if tracing else range(0, length, rows):
-        queries = own[start : start + rows]
-        distance = _squared_distances(points[:, start : start + rows], points)
-        distance = distance.masked_fill(~mask[:, None] | (queries[:, None] == own), torch.inf)
+    everyone = torch.arange(length, device=points.device)
+
+    def nearest_of(queries: slice) -> Tensor:
+        own = everyone[queries, None]
+        distance = _squared_distances(points[:, queries], points)
+        distance = distance.masked_fill(~mask[:, None] | (own == everyone), torch.inf)
         nearest = F.pad(distance, (0, k), value=torch.inf).topk(k, dim=-1, largest=False)
-        blocks.append(torch.where(nearest.values < torch.inf, nearest.indices, queries[:, None]))
-    return torch.cat(blocks, dim=1)
+        return torch.where(nearest.values < torch.inf, nearest.indices, own)
+
+    return in_blocks(nearest_of, length, max(1, CHUNK_ELEMENTS // max(batch * length, 1)))
 
 
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -84,7 +85,19 @@ def local_invariants(points: Tensor, normals: Tensor | None, neighbor_index: Ten
     Returns:
         `(B, N, 7)`, or `(B, N, 11)` with normals.
     """
-    own = torch.arange(points.shape[1], device=points.device)[:, None]
+    batch, length, k = neighbor_index.shape
+    describe = partial(_invariants, points, normals, neighbor_index, with_normals)
+    return in_blocks(describe, length, max(1, CHUNK_ELEMENTS // max(4 * batch * k, 1)))
+
+
+def _invariants(
+    points: Tensor, normals: Tensor | None, neighbor_index: Tensor, with_normals: bool, queries: slice
+) -> Tensor:
+    """[`local_invariants`] of some of the points."""
+    everyone, every_normal = points, normals
+    points, neighbor_index = points[:, queries], neighbor_index[:, queries]
+    normals = None if normals is None else normals[:, queries]
+    own = torch.arange(queries.start, queries.stop, device=points.device)[:, None]
     weight = (neighbor_index != own).to(points.dtype)
     count = weight.sum(-1).clamp(min=1)
 
@@ -93,7 +106,7 @@ def local_invariants(points: Tensor, normals: Tensor | None, neighbor_index: Ten
 
     radius = points.square().sum(-1).sqrt()
     radial = points / radius.clamp(min=torch.finfo(points.dtype).tiny)[..., None]
-    offsets = (gather_rows(points, neighbor_index) - points[:, :, None]).unbind(-1)
+    offsets = (gather_rows(everyone, neighbor_index) - points[:, :, None]).unbind(-1)
     distance = (offsets[0].square() + offsets[1].square() + offsets[2].square()).sqrt()
     mean_distance = mean(distance)
     centroid = [mean(offset) for offset in offsets]
@@ -107,11 +120,11 @@ def local_invariants(points: Tensor, normals: Tensor | None, neighbor_index: Ten
         _divide(along_radial, centroid_distance),  # type: ignore[arg-type]
     ]
     if with_normals:
-        if normals is None:
+        if normals is None or every_normal is None:
             features += [torch.zeros_like(radius)] * NUM_NORMAL_INVARIANTS
         else:
             own_normals = normals.unbind(-1)
-            other_normals = gather_rows(normals, neighbor_index).unbind(-1)
+            other_normals = gather_rows(every_normal, neighbor_index).unbind(-1)
             along = sum(n[..., None] * o for n, o in zip(own_normals, offsets, strict=True))
             along = _divide(along, distance)  # type: ignore[arg-type]
             facing = sum(n[..., None] * o for n, o in zip(own_normals, other_normals, strict=True))
@@ -156,13 +169,13 @@ def neighbor_pair_features(
 
     Args:
         points, normals, neighbor_index, with_normals: as in [`local_invariants`].
-        queries: the points to describe.
+        queries: the points to describe, both ends given.
         with_offsets: append the offset to the neighbour, which depends on the pose.
 
     Returns:
         `(B, n, k, F)`: the distance, with normals also n_i.n_j, n_i.u and n_j.u, then the offset (3).
     """
-    own = torch.arange(points.shape[1], device=points.device)[queries, None]
+    own = torch.arange(queries.start, queries.stop, device=points.device)[:, None]
     neighbor_index = neighbor_index[:, queries]
     valid = neighbor_index != own
     offset = gather_rows(points, neighbor_index) - points[:, queries, None]

@@ -47,6 +47,24 @@ class SFTClassificationHead(nn.Module):
         return self.out_proj(self.dropout(self.activation(self.dense(pooled))))
 
 
+class SFTSegmentationHead(nn.Module):
+    """Labels every token from its state and the pooled state of its row, by two linear layers."""
+
+    def __init__(self, config: SFTEncoderConfig):
+        super().__init__()
+        self.pooling = SFTPooling(config)
+        self.token_dense = unit_variance_linear(config.hidden_size, config.hidden_size)
+        self.pooled_dense = unit_variance_linear(config.hidden_size, config.hidden_size, bias=False)
+        self.activation = ACT2FN[config.hidden_act]
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.out_proj = nn.Linear(config.hidden_size, int(config.num_labels or 0))
+
+    def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
+        """Map token states `(B, N, D)` to logits `(B, N, num_labels)`."""
+        context = self.pooled_dense(self.pooling(hidden_states, mask))[:, None]
+        return self.out_proj(self.dropout(self.activation(self.token_dense(hidden_states) + context)))
+
+
 def resolve_problem_type(config: SFTEncoderConfig, labels: Tensor) -> str:
     """The kind of target: `config.problem_type`, or what `num_labels` and the labels' dtype say."""
     if config.problem_type is not None:
@@ -105,4 +123,4 @@ def classification_loss(
     return total / torch.as_tensor(num_items_in_batch, device=total.device)
 
 
-__all__ = ["SFTClassificationHead", "SFTPooling", "classification_loss"]
+__all__ = ["SFTClassificationHead", "SFTPooling", "SFTSegmentationHead", "classification_loss"]

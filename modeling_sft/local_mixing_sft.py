@@ -3,9 +3,9 @@
 The papers do not have it; a single point, byte or atom says little about its importance by itself.
 """
 
-import torch
 from torch import Tensor, nn
 
+from .blocks_sft import in_blocks
 from .configuration_sft import SFTPointCloudConfig
 from .geometry_sft import CHUNK_ELEMENTS, neighbor_pair_features
 from .initialization_sft import unit_variance_linear
@@ -46,18 +46,16 @@ class SFTEdgeMixing(nn.Module):
         """
         neighbor_index = neighbor_index[..., : self.num_neighbors]
         neighbors = self.neighbor_proj(hidden_states)
-        length = points.shape[1]
-        tracing = torch.compiler.is_compiling()
-        rows = length if tracing else max(1, CHUNK_ELEMENTS // (neighbors[:, 0].numel() * neighbor_index.shape[-1]))
-        blocks = []
-        for start in [0] if tracing else range(0, length, rows):
-            part = slice(start, start + rows)
+
+        def largest_message(part: slice) -> Tensor:
             pairs = neighbor_pair_features(points, normals, neighbor_index, part, self.with_normals, self.with_offsets)
             messages = gather_rows(neighbors, neighbor_index[:, part]) + self.pair_proj(pairs.to(neighbors.dtype))
             # amax is faster forward, but its backward compares every element; that of max scatters to the winners.
-            blocks.append(messages.max(2).values if messages.requires_grad else messages.amax(2))
-        mixed = self.activation(self.center_proj(hidden_states) + torch.cat(blocks, dim=1))
-        return hidden_states + self.out_proj(mixed)
+            return messages.max(2).values if messages.requires_grad else messages.amax(2)
+
+        rows = max(1, CHUNK_ELEMENTS // (neighbors[:, 0].numel() * neighbor_index.shape[-1]))
+        messages = in_blocks(largest_message, points.shape[1], rows)
+        return hidden_states + self.out_proj(self.activation(self.center_proj(hidden_states) + messages))
 
 
 __all__ = ["SFTEdgeMixing"]

@@ -18,9 +18,15 @@ from .geometry_sft import (
     local_invariants,
     nearest_neighbors,
 )
-from .heads_sft import SFTClassificationHead, classification_loss
+from .heads_sft import SFTClassificationHead, SFTSegmentationHead, classification_loss
 from .initialization_sft import unit_variance_linear
 from .local_mixing_sft import SFTEdgeMixing
+from .moments_sft import (
+    NUM_MOMENT_INVARIANTS,
+    NUM_NORMAL_MOMENT_INVARIANTS,
+    cloud_moments,
+    moment_invariants,
+)
 from .outputs_sft import SFTClassifierOutput, SFTModelOutput
 from .relations_sft import PointCloudGeometry
 from .validation_sft import check_finite, check_neighbors, check_range, check_shape, resolve_mask
@@ -38,7 +44,7 @@ class SFTPointCloudPreTrainedModel(SFTPreTrainedModel):
 
 
 class SFTPointCloudEmbeddings(nn.Module):
-    """Embeds points by the invariants of their neighbourhood and, unless rotation-invariant, their coordinates."""
+    """Embeds points by invariants of their neighbourhood and of their place in the cloud, and maybe coordinates."""
 
     def __init__(self, config: SFTPointCloudConfig):
         super().__init__()
@@ -47,6 +53,9 @@ class SFTPointCloudEmbeddings(nn.Module):
         num_features = NUM_SHAPE_INVARIANTS + config.num_point_features
         if self.with_normals:
             num_features += NUM_NORMAL_INVARIANTS
+        self.with_moments = config.moment_invariants
+        if self.with_moments:
+            num_features += NUM_MOMENT_INVARIANTS + (NUM_NORMAL_MOMENT_INVARIANTS if self.with_normals else 0)
         if not self.rotation_invariant:
             num_features += 6 if self.with_normals else 3
         self.input_proj = unit_variance_linear(num_features, config.hidden_size)
@@ -71,6 +80,9 @@ class SFTPointCloudEmbeddings(nn.Module):
         centered, normals = geometry
         with maybe_autocast(points.device.type, enabled=False):
             features = [local_invariants(centered, normals, neighbor_index, self.with_normals)]
+            if self.with_moments:
+                moments = cloud_moments(centered, mask)
+                features.append(moment_invariants(centered, normals, moments, self.with_normals))
             if not self.rotation_invariant:
                 features.append(points)
                 if self.with_normals:
@@ -268,8 +280,80 @@ class SFTForPointCloudClassification(SFTPointCloudPreTrainedModel):
         )
 
 
+class SFTForPointCloudSegmentation(SFTPointCloudPreTrainedModel):
+    """A label for every point: parts of shapes, or classes of a scene.
+
+    Args:
+        config ([`SFTPointCloudConfig`]): with `num_labels` or `id2label`, `pooling` for the context that each point
+            sees, and `num_categories` if the shape's category is given to the model.
+    """
+
+    def __init__(self, config: SFTPointCloudConfig):
+        super().__init__(config)
+        self.loss_type = "ForTokenClassification"
+        self.sft = SFTPointCloudModel(config)
+        self.classifier = SFTSegmentationHead(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        points: Tensor,
+        normals: Tensor | None = None,
+        point_features: Tensor | None = None,
+        neighbor_index: Tensor | None = None,
+        category: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> SFTClassifierOutput:
+        """Label points.
+
+        Args:
+            labels: `(B, N)` long, -100 for points without label; `(B, N, num_labels)` float for several labels or
+                targets per point. Those of padding are ignored.
+
+        The other arguments are those of [`SFTPointCloudModel`]. The logits are `(B, N, num_labels)`.
+
+        Raises:
+            ValueError: an argument's shape, dtype or values do not fit.
+        """
+        num_items_in_batch = kwargs.pop("num_items_in_batch", None)
+        outputs = self.sft(
+            points,
+            normals=normals,
+            point_features=point_features,
+            neighbor_index=neighbor_index,
+            category=category,
+            attention_mask=attention_mask,
+            **kwargs,
+        )
+        mask = resolve_mask(attention_mask, points)
+        logits = self.classifier(outputs.last_hidden_state, mask)
+        loss = None
+        if labels is not None:
+            if labels.shape[:2] != mask.shape:
+                raise ValueError(f"`labels` has shape {tuple(labels.shape)}: expected {tuple(mask.shape)}, per point.")
+            labels = labels.masked_fill(~mask if labels.dim() == 2 else ~mask[..., None], -100)
+            loss = classification_loss(logits, labels, self.config, num_items_in_batch)
+        return SFTClassifierOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            sampled_tokens=outputs.sampled_tokens,
+            importance_scores=outputs.importance_scores,
+        )
+
+
 SFTPointCloudModel._auto_class = "AutoModel"
 # Set by hand: `register_for_auto_class` refuses Auto classes that Transformers does not know.
 SFTForPointCloudClassification._auto_class = "AutoModelForPointCloudClassification"
+SFTForPointCloudSegmentation._auto_class = "AutoModelForPointCloudSegmentation"
 
-__all__ = ["SFTForPointCloudClassification", "SFTPointCloudModel", "SFTPointCloudPreTrainedModel"]
+__all__ = [
+    "SFTForPointCloudClassification",
+    "SFTForPointCloudSegmentation",
+    "SFTPointCloudModel",
+    "SFTPointCloudPreTrainedModel",
+]

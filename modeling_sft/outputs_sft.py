@@ -32,7 +32,7 @@ class SFTClassifierOutput(ModelOutput):
 
     Args:
         loss: scalar, when labels were given.
-        logits: `(B, num_labels)`.
+        logits: `(B, num_labels)`, or `(B, N, num_labels)` from heads that label every token.
         hidden_states, attentions, sampled_tokens, importance_scores: as in [`SFTModelOutput`].
     """
 

@@ -45,11 +45,15 @@ SUITES = [
         roles={
             modeling_sft.SFTPointCloudModel: "base",
             modeling_sft.SFTForPointCloudClassification: "custom",
+            modeling_sft.SFTForPointCloudSegmentation: "custom",
         },
         labels={
             modeling_sft.SFTForPointCloudClassification: lambda config, batch_size, length: {
                 "labels": torch.arange(batch_size) % config.num_labels
-            }
+            },
+            modeling_sft.SFTForPointCloudSegmentation: lambda config, batch_size, length: {
+                "labels": torch.arange(batch_size * length).view(batch_size, length) % config.num_labels
+            },
         },
         tester_attrs={"key_length": 4},
         flags={"test_resize_embeddings": False},

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modeling_sft.geometry_sft as geometry_sft
+from allocations import AllocationRecorder
 from modeling_sft.geometry_sft import center_points, local_invariants, nearest_neighbors, neighbor_pair_features
 from random_clouds import nearest_other_points
 
@@ -121,7 +122,7 @@ def test_degenerate_clouds_stay_finite(dtype):
         normals = torch.zeros_like(points)
         normals[..., 2] = 1
         assert local_invariants(points, normals, index, with_normals=True).isfinite().all()
-        features = neighbor_pair_features(points, normals, index, slice(None), True, True)
+        features = neighbor_pair_features(points, normals, index, slice(0, points.shape[1]), True, True)
         assert features.isfinite().all()
 
 
@@ -141,3 +142,30 @@ def test_centering_ignores_padding():
     centered = center_points(padded, mask)
     torch.testing.assert_close(centered[0, :5], points - points.mean(0))
     assert not centered[0, 5:].any()
+
+
+@pytest.mark.parametrize("with_normals", [False, True])
+def test_invariants_do_not_depend_on_the_block_size(monkeypatch, with_normals):
+    points, normals = random_cloud(63, 0, torch.float32)
+    points, normals = torch.stack([points, points.flip(0)]), torch.stack([normals, normals.flip(0)])
+    index = torch.stack([nearest_other_points(cloud, 5) for cloud in points])
+    whole = local_invariants(points, normals, index, with_normals)
+    monkeypatch.setattr(geometry_sft, "CHUNK_ELEMENTS", 4 * 2 * 5 * 8)
+    torch.testing.assert_close(local_invariants(points, normals, index, with_normals), whole, rtol=0, atol=1e-6)
+
+
+def test_invariants_of_a_large_cloud_take_little_more_memory_than_their_result(monkeypatch):
+    monkeypatch.setattr(geometry_sft, "CHUNK_ELEMENTS", 2**13)
+    points, normals = random_cloud(8192, 0, torch.float32)
+    index = torch.randint(8192, (1, 8192, 16), generator=torch.Generator().manual_seed(0))
+    with AllocationRecorder() as recorder:
+        values = local_invariants(points[None], normals[None], index, with_normals=True)
+    assert recorder.peak <= 2 * values.nbytes, recorder.by_operation
+
+
+def test_pair_features_of_some_points_cost_what_these_cost():
+    points, normals = random_cloud(20_000, 0, torch.float32)
+    index = torch.zeros(1, 20_000, 4, dtype=torch.long)
+    with AllocationRecorder() as recorder:
+        neighbor_pair_features(points[None], normals[None], index, slice(19_990, 20_000), True, True)
+    assert recorder.peak < 20_000

@@ -21,10 +21,9 @@ def peak_mib():
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-length = int(sys.argv[1])
+length, sizes = int(sys.argv[1]), json.loads(sys.argv[2])
 torch.manual_seed(0)
-config = SFTPointCloudConfig(hidden_size=128, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256,
-                             num_sampled_tokens=64)
+config = SFTPointCloudConfig(num_hidden_layers=2, num_attention_heads=4, **sizes)
 model = SFTPointCloudModel(config).eval()
 points = torch.randn(1, length, 3)
 normals = torch.nn.functional.normalize(torch.randn(1, length, 3), dim=-1)
@@ -39,11 +38,11 @@ print(json.dumps({"growth_mib": after - before, "total_mib": after}))
 """
 
 
-def peak(length: int) -> dict[str, float]:
+def peak(length: int, **sizes: int) -> dict[str, float]:
     # A fixed threshold returns freed blocks to the system: the peak is then that of live tensors.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
-    command = [sys.executable, "-c", SCRIPT, str(length)]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-c", SCRIPT, str(length), json.dumps(sizes)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
     assert result.returncode == 0, result.stderr[-2000:]
     return json.loads(result.stdout)
 
@@ -51,8 +50,19 @@ def peak(length: int) -> dict[str, float]:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads the peak from /proc, which only Linux has")
 def test_a_pass_over_65536_points_grows_linearly_and_stays_small():
-    peaks = {length: peak(length) for length in (16_384, 32_768, 65_536)}
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "num_sampled_tokens": 64}
+    peaks = {length: peak(length, **sizes) for length in (16_384, 32_768, 65_536)}
     print(peaks)
     assert peaks[65_536]["total_mib"] < 2048
     for length in (16_384, 32_768):
         assert peaks[2 * length]["growth_mib"] <= 2.2 * peaks[length]["growth_mib"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads the peak from /proc, which only Linux has")
+def test_a_million_points_fit_into_two_gibibytes_beyond_the_model():
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_sampled_tokens": 256}
+    quarter, whole = peak(250_000, **sizes), peak(1_000_000, **sizes)
+    print(quarter, whole)
+    assert whole["growth_mib"] < 2048 and whole["total_mib"] < 4096
+    assert whole["growth_mib"] <= 4.2 * quarter["growth_mib"]

@@ -109,7 +109,9 @@ def test_public_names_exist():
 
 def run_snippets(text: str, count: int, folder: Path) -> str:
     """Run a page's Python blocks, of which there must be `count`, as one script; its output."""
-    snippets = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "trl" not in block]
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    # TRL is not installed; the path of the user's own shapes has a test of its own (test_readme_paths.py).
+    snippets = [block for block in blocks if "trl" not in block and "runs/meshes" not in block]
     assert len(snippets) == count
     (folder / "snippets.py").write_text("\n".join(snippets), encoding="utf-8")
     return run_python(["snippets.py"], folder, PYTHONPATH=str(ROOT), HF_HOME=str(folder / "cache"))

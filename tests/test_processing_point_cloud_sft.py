@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from transformers import AutoFeatureExtractor, AutoProcessor
 
 from modeling_sft.augmentation_point_cloud_sft import PointCloudAugmentation, random_rotation
+from modeling_sft.neighbors_point_cloud_sft import farthest_points
 from modeling_sft.processing_point_cloud_sft import (
     SFTPointCloudProcessor,
     estimate_normals,
     nearest_neighbors,
 )
+
+OFF = "OFF\n4 4 0\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 2 1\n3 0 1 3\n3 0 3 2\n3 1 2 3\n"
 
 
 def cloud(num_points: int, seed: int = 0) -> np.ndarray:
@@ -164,6 +167,182 @@ def test_subsample_does_not_depend_on_the_rotation(seed, num_points):
     np.testing.assert_allclose(original["normals"] @ rotation.T, rotated["normals"], atol=1e-5)
 
 
+@settings(max_examples=40, deadline=None)
+@given(num_points=st.integers(1, 40), num_places=st.integers(1, 40), seed=st.integers(0, 1000), data=st.data())
+def test_farthest_points_agree_with_brute_force(num_points, num_places, seed, data):
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(num_places, 3))[rng.integers(0, num_places, num_points)] * 1e20
+    chosen = farthest_points(points, data.draw(st.integers(1, num_points)))
+    assert chosen.dtype == np.int64 and len(set(chosen.tolist())) == len(chosen)
+    from_centroid = np.linalg.norm(points - points.mean(axis=0), axis=1)
+    assert from_centroid[chosen[0]] >= from_centroid.max() * (1 - 1e-9)
+    for step in range(1, len(chosen)):
+        distances = np.linalg.norm(points[:, None] - points[chosen[:step]], axis=2).min(axis=1)
+        assert distances[chosen[step]] >= distances.max() * (1 - 1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), num_points=st.sampled_from([2, 24, 25, 60, 200]))
+def test_farthest_sampling_keeps_the_same_points_of_a_rotated_cloud(seed, num_points):
+    processor = SFTPointCloudProcessor(num_points=24, point_sampling="farthest")
+    points, features = cloud(num_points, seed), np.arange(float(num_points))[:, None]
+    rotation = random_rotation("so3", np.random.default_rng(seed))
+    original = processor.preprocess(points, point_features=features, seed=seed)
+    rotated = processor.preprocess(points @ rotation.T + 7, point_features=features, seed=seed + 1)
+    np.testing.assert_array_equal(original["point_features"], rotated["point_features"])
+    assert len(original["points"]) == min(24, num_points)
+    np.testing.assert_allclose(original["points"] @ rotation.T, rotated["points"], atol=1e-5)
+
+
+def test_farthest_sampling_spreads_the_points():
+    def smallest_distance(sampling):
+        points = SFTPointCloudProcessor(64, point_sampling=sampling).preprocess(unit_normals(2000))["points"]
+        return (np.linalg.norm(points[:, None] - points, axis=2) + 9 * np.eye(64)).min()
+
+    assert smallest_distance("farthest") > 0.25 > 0.1 > smallest_distance("random")
+
+
+@pytest.mark.parametrize("sampling", ["random", "farthest"])
+def test_point_labels_follow_their_points(sampling):
+    processor = SFTPointCloudProcessor(num_points=40, point_sampling=sampling)
+    labels = np.arange(90)
+    labels[::7] = -100
+    item = processor.preprocess(
+        cloud(90), None, np.arange(90.0)[:, None], labels, PointCloudAugmentation("so3", point_dropout=0.7), seed=2
+    )
+    assert item["point_labels"].dtype == np.int64 and len(item["points"]) == len(item["point_labels"]) < 40
+    np.testing.assert_array_equal(item["point_labels"], labels[item["point_features"][:, 0].astype(int)])
+
+
+def test_labels_of_a_batch_are_padded_with_the_ignored_label():
+    batch = SFTPointCloudProcessor(num_neighbors=0)([cloud(4), cloud(2)], point_labels=[[0, 1, 2, 3], [5, -100]])
+    assert batch["labels"].tolist() == [[0, 1, 2, 3], [5, -100, -100, -100]]
+    assert batch["labels"].dtype == torch.int64 and "point_labels" not in batch
+    for same in (
+        np.ones((2, 3), int),
+        torch.ones(2, 3, dtype=torch.int32),
+        [np.ones(3, int), torch.ones(3, 1).long()],
+    ):
+        batch = SFTPointCloudProcessor()([cloud(3), cloud(3)], point_labels=same)
+        assert batch["labels"].tolist() == [[1, 1, 1], [1, 1, 1]]
+    with pytest.raises(ValueError, match="point_labels must be given for all clouds of a batch or for none"):
+        SFTPointCloudProcessor()([cloud(4), cloud(2)], point_labels=[[0, 1, 2, 3], None])
+    with pytest.raises(ValueError, match="point_labels must have one entry per cloud"):
+        SFTPointCloudProcessor()([cloud(4), cloud(2)], point_labels=[[0, 1, 2, 3]])
+
+
+def test_paths_are_read(tmp_path):
+    points, normals = cloud(30), unit_normals(30)
+    np.save(tmp_path / "bare.npy", points)
+    np.savez(tmp_path / "full.npz", points=points, normals=normals * 3)
+    processor = SFTPointCloudProcessor(num_points=20)
+    labels = np.arange(30)
+    expected = processor(points, normals, points, labels, seed=1)
+    for path in (tmp_path / "full.npz", str(tmp_path / "full.npz"), [tmp_path / "full.npz"]):
+        companions = ([points], [labels]) if isinstance(path, list) else (points, labels)
+        batch = processor(path, None, *companions, seed=1)
+        assert set(batch) == set(expected)
+        for name, value in expected.items():
+            assert torch.equal(batch[name], value), name
+    np.testing.assert_array_equal(
+        processor.preprocess(str(tmp_path / "bare.npy"))["points"], processor(points).points[0]
+    )
+    mixed = SFTPointCloudProcessor(use_normals=False)([tmp_path / "bare.npy", points, tmp_path / "full.npz"])
+    assert torch.equal(mixed["points"][0], mixed["points"][1]) and torch.equal(mixed["points"][0], mixed["points"][2])
+    estimated = SFTPointCloudProcessor(use_normals=True)([tmp_path / "bare.npy", tmp_path / "full.npz"])["normals"]
+    np.testing.assert_allclose(estimated[0], estimate_normals(points), atol=1e-6)
+    np.testing.assert_allclose(estimated[1], normals, atol=1e-6)
+
+
+def test_meshes_are_sampled(tmp_path):
+    pytest.importorskip("trimesh")
+    (tmp_path / "a.off").write_text(OFF)
+    assert SFTPointCloudProcessor()(tmp_path / "a.off")["points"].shape == (1, 2048, 3)
+    processor = SFTPointCloudProcessor(num_points=40, num_mesh_points=100, do_center=False, do_scale=False)
+    batch = processor([tmp_path / "a.off"] * 2, augmentation=PointCloudAugmentation("so3"), seed=3)
+    assert batch["points"].shape == batch["normals"].shape == (2, 40, 3)
+    plain = processor([tmp_path / "a.off"] * 2, seed=3)
+    assert torch.equal(plain["points"][0], plain["points"][1])
+    assert not torch.equal(plain["points"], processor([tmp_path / "a.off"] * 2, seed=4)["points"])
+    heights = torch.einsum("bnc,bnc->bn", plain["points"], plain["normals"])
+    assert set(heights.mul(3**0.5).round(decimals=3).abs().flatten().tolist()) == {0.0, 1.0}
+
+
+def test_errors_of_files_name_them(tmp_path):
+    np.savez(tmp_path / "good.npz", points=cloud(5))
+    np.savez(tmp_path / "zero.npz", points=cloud(5), normals=np.zeros((5, 3)))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "good.npz").read_bytes()[:-9])
+    for bad in ("zero.npz", "cut.npz"):
+        for points in (tmp_path / bad, [tmp_path / "good.npz", tmp_path / bad]):
+            with pytest.raises(ValueError, match=bad):
+                SFTPointCloudProcessor()(points)
+        with pytest.raises(ValueError, match=bad):
+            SFTPointCloudProcessor().preprocess(tmp_path / bad)
+    with pytest.raises(ValueError, match="normals is given twice"):
+        SFTPointCloudProcessor()(tmp_path / "zero.npz", unit_normals(5))
+
+
+class Graph:
+    """Has the attributes of a PyTorch Geometric `Data` or `Batch`."""
+
+    def __init__(self, **attributes):
+        self.__dict__.update(attributes)
+
+
+def test_graph_objects_are_taken_apart():
+    points, normals, features, labels = cloud(9), unit_normals(9), np.arange(18.0).reshape(9, 2), np.arange(9)
+    processor = SFTPointCloudProcessor(num_points=7)
+    expected = processor(points, normals, features, labels)
+    graph = Graph(pos=torch.from_numpy(points), normal=normals, x=features, y=torch.from_numpy(labels), batch=None)
+    for same in (graph, [graph], Graph(**{**graph.__dict__, "batch": torch.zeros(9, dtype=torch.int64)})):
+        batch = processor(same)
+        assert set(batch) == set(expected)
+        for name, value in expected.items():
+            assert torch.equal(batch[name], value), name
+    assert set(processor.preprocess(graph)) == {
+        "points",
+        "normals",
+        "point_features",
+        "point_labels",
+        "neighbor_index",
+    }
+    for label in (torch.tensor([3]), torch.rand(9), None, 4):
+        assert "labels" not in processor(Graph(pos=points, y=label))
+    assert processor([Graph(pos=points), cloud(4)], point_labels=[labels, [1] * 4])["labels"].shape == (2, 7)
+    for bad, message in (
+        (Graph(pos=None), ".pos is None"),
+        (Graph(pos=points, batch=np.zeros(4, int)), "points.batch"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            processor(bad)
+    with pytest.raises(ValueError, match="normals is given twice"):
+        processor(graph, normals)
+    with pytest.raises(ValueError, match="Batch of several clouds"):
+        processor.preprocess(Graph(pos=points, batch=np.zeros(9, int)))
+
+
+def test_batches_of_pytorch_geometric_are_split():
+    geometric = pytest.importorskip("torch_geometric.data")
+    sizes = (5, 1, 8)
+    parts = [
+        geometric.Data(pos=torch.from_numpy(cloud(size, size)), y=torch.arange(size), normal=torch.ones(size, 3))
+        for size in sizes
+    ]
+    processor = SFTPointCloudProcessor(num_neighbors=2)
+    expected = processor(
+        [cloud(size, size) for size in sizes],
+        [np.ones((size, 3)) for size in sizes],
+        point_labels=[np.arange(size) for size in sizes],
+    )
+    for same in (parts, geometric.Batch.from_data_list(parts)):
+        for name, value in processor(same).items():
+            assert torch.equal(value, expected[name]), name
+    per_cloud = geometric.Batch.from_data_list([geometric.Data(pos=part.pos, y=torch.tensor([1])) for part in parts])
+    assert set(processor(per_cloud)) == {"points", "attention_mask", "neighbor_index"}
+    features = processor(per_cloud, point_features=[np.full((size, 1), size) for size in sizes])["point_features"]
+    assert features[:, 0, 0].tolist() == [5, 1, 8]
+
+
 @pytest.mark.parametrize("kind", ["z", "so3"])
 def test_augmenting_with_a_rotation_is_rotating_the_prepared_cloud(kind):
     processor = SFTPointCloudProcessor(num_points=40)
@@ -274,7 +453,8 @@ def test_augmentation_differs_within_a_batch_and_the_subsample_does_not():
         (np.zeros((1, 2, 3, 3)), "points must be one cloud"),
         (5.0, "points must be one cloud"),
         (torch.tensor(5.0), "points must be one cloud"),
-        ("cloud.ply", "points must be one cloud"),
+        ("cloud.ply", "'cloud.ply' cannot be read: there is no such file"),
+        (["cloud.pcd", "cloud.ply"], "Cloud 0 of the batch: 'cloud.pcd' has no known suffix"),
         (np.zeros((4, 2)), r"\(n, 3\)"),
         (np.zeros((3, 7)), r"points\.T"),
         (np.zeros((9, 6)), r"points\[:, :3\]"),
@@ -303,6 +483,11 @@ def test_bad_points_are_refused(points, message):
         ({"point_features": np.ones((5, 0))}, "point_features"),
         ({"point_features": np.full((5, 1), np.nan)}, "point_features holds NaN"),
         ({"point_features": np.ones((6, 1))}, "point_features has 6 rows"),
+        ({"point_labels": np.zeros(4, int)}, "point_labels has 4 rows and points has 5"),
+        ({"point_labels": np.zeros(5)}, "point_labels of one cloud must be one integer per point"),
+        ({"point_labels": np.zeros((5, 2), int)}, "point_labels of one cloud must be one integer per point"),
+        ({"point_labels": 3}, "point_labels of one cloud must be one integer per point"),
+        ({"point_labels": [0, 1, -100, -1, 2]}, "point_labels holds -1"),
         ({"augmentation": "so3"}, "augmentation must be"),
         ({"seed": -1}, "seed must be"),
         ({"seed": 0.5}, "seed must be"),
@@ -340,6 +525,10 @@ def test_batches_with_missing_or_unequal_parts_are_refused():
         ({"do_center": "yes"}, "do_center must be"),
         ({"do_scale": 1}, "do_scale must be"),
         ({"use_normals": "auto"}, "use_normals must be"),
+        ({"point_sampling": "fps"}, "point_sampling must be one of random, farthest"),
+        ({"num_mesh_points": 0}, "num_mesh_points must be"),
+        ({"num_mesh_points": 9.5}, "num_mesh_points must be"),
+        ({"point_samplings": "random"}, "'point_sampling'"),
         ({"num_point": 5}, "'num_points'"),
         ({"num_neighbours": 5}, "'num_neighbors'"),
         ({"center": True}, "'do_center'"),
@@ -356,7 +545,13 @@ def test_bad_constructor_arguments_are_refused(arguments, message, tmp_path):
 
 def test_round_trip(tmp_path):
     processor = SFTPointCloudProcessor(
-        num_points=7, do_center=False, do_scale=False, num_neighbors=3, use_normals=True
+        num_points=7,
+        do_center=False,
+        do_scale=False,
+        num_neighbors=3,
+        use_normals=True,
+        point_sampling="farthest",
+        num_mesh_points=9,
     )
     processor.save_pretrained(tmp_path)
     loaded = SFTPointCloudProcessor.from_pretrained(tmp_path)

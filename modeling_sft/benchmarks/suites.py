@@ -7,5 +7,8 @@ from .cases import BenchmarkSuite
 from .peers_graphs import GRAPHS
 from .peers_point_clouds import POINT_CLOUDS
 from .peers_tokens import TOKENS
+from .scenes import SCENES
 
-SUITES: dict[str, BenchmarkSuite] = {suite.name: suite for suite in (TOKENS, POINT_CLOUDS, GRAPHS, ATTENTION, LAYER)}
+SUITES: dict[str, BenchmarkSuite] = {
+    suite.name: suite for suite in (TOKENS, POINT_CLOUDS, SCENES, GRAPHS, ATTENTION, LAYER)
+}

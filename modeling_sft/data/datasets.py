@@ -23,7 +23,8 @@ class PreparedPointClouds(torch.utils.data.Dataset):
 
     Args:
         dataset: rows with `points` (n, 3) and, optionally, `normals` (n, 3), `point_features` (n, F) and `label`: a
-            `datasets.Dataset` or any sequence of mappings.
+            `datasets.Dataset` or any sequence of mappings. With `point_labels` (n,), these are the targets and `label`
+            is the shape's category.
         processor: prepares each row.
         augmentation: what to change at random; None changes nothing, and then items are computed once and kept in
             memory (once per worker process, if a DataLoader has workers).
@@ -70,7 +71,11 @@ class PreparedPointClouds(torch.utils.data.Dataset):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Arrays as `SFTPointCloudProcessor.preprocess` returns them and, if the row has a `label`, `labels`."""
+        """Arrays as `SFTPointCloudProcessor.preprocess` returns them, with the row's label.
+
+        A row with `point_labels` gives those, sub-sampled as its points, and its `label` as `category`; another row
+        gives its `label` as `labels`.
+        """
         index = int(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} clouds.")
@@ -93,11 +98,12 @@ class PreparedPointClouds(torch.utils.data.Dataset):
                 row["points"],
                 row.get("normals"),
                 row.get("point_features"),
+                row.get("point_labels"),
                 augmentation=self.augmentation,
                 seed=(self.seed, epoch, index),
             )
         except ValueError as error:
             raise ValueError(f"Row {index}: {error}") from error
         if row.get("label") is not None:
-            item["labels"] = row["label"]
+            item["category" if row.get("point_labels") is not None else "labels"] = row["label"]
         return item

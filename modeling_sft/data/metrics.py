@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
+
+from ..optional import import_optional
+
+IGNORED_LABEL = -100
 
 
 def classification_metrics(predictions: ArrayLike, labels: ArrayLike, num_labels: int) -> dict[str, float]:
@@ -21,10 +28,7 @@ def classification_metrics(predictions: ArrayLike, labels: ArrayLike, num_labels
     Raises:
         ValueError: for empty input, different lengths, NaN logits, or class ids outside [0, num_labels).
     """
-    try:
-        from sklearn.metrics import accuracy_score, recall_score
-    except ImportError as error:
-        raise ImportError('Metrics need scikit-learn: pip install "modeling-sft[pointclouds]".') from error
+    metrics = import_optional("sklearn.metrics", "pointclouds")
     predicted, expected = np.asarray(predictions), np.asarray(labels)
     if expected.ndim != 1 or len(expected) == 0:
         raise ValueError(f"labels must have shape (n,) with n >= 1; got {expected.shape}.")
@@ -41,8 +45,101 @@ def classification_metrics(predictions: ArrayLike, labels: ArrayLike, num_labels
         if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= num_labels:
             raise ValueError(f"{name} must hold integers from 0 to {num_labels - 1}; got {np.unique(values)[:5]} ...")
     return {
-        "accuracy": float(accuracy_score(expected, predicted)),
+        "accuracy": float(metrics.accuracy_score(expected, predicted)),
         "mean_class_accuracy": float(
-            recall_score(expected, predicted, labels=np.unique(expected), average="macro", zero_division=0)
+            metrics.recall_score(expected, predicted, labels=np.unique(expected), average="macro", zero_division=0)
         ),
+    }
+
+
+def restricted_argmax(
+    logits: torch.Tensor, category: torch.Tensor | None = None, category_parts: Sequence[Sequence[int]] | None = None
+) -> torch.Tensor:
+    """The most likely label of each point, among the parts of its shape's category where these are known.
+
+    Args:
+        logits: (B, N, C) float.
+        category: (B,) long, or None.
+        category_parts: the labels of each category, or None.
+
+    Returns:
+        (B, N) long.
+    """
+    if category is not None and category_parts is not None:
+        allowed = torch.zeros(len(category_parts), logits.shape[-1], dtype=torch.bool, device=logits.device)
+        for row, parts in enumerate(category_parts):
+            allowed[row, list(parts)] = True
+        logits = logits.masked_fill(~allowed[category][:, None], -torch.inf)
+    return logits.argmax(-1)
+
+
+def segmentation_metrics(
+    predictions: ArrayLike,
+    labels: ArrayLike,
+    num_labels: int,
+    category: ArrayLike | None = None,
+    category_parts: Sequence[Sequence[int]] | None = None,
+) -> dict[str, float]:
+    """Point accuracy and mean intersection over union (IoU), as ShapeNetPart is evaluated (arXiv 1612.00593, 5.2).
+
+    The IoU of a shape is the mean over its labels: those of its category where categories are given, and those that
+    occur among its true or predicted labels otherwise. A label that a shape neither has nor is given counts as 1.
+
+    Args:
+        predictions: (n, N) label ids.
+        labels: (n, N) label ids, -100 for points that do not count (padding).
+        num_labels: the number of labels.
+        category: (n,) shape categories, or None.
+        category_parts: the labels of each category; given exactly when `category` is.
+
+    Returns:
+        "instance_miou", the mean over all shapes; "class_miou", the mean over the categories of the mean over their
+        shapes (with categories), or the mean over the labels that occur of the IoU over all points of all shapes
+        (without); "accuracy", the share of correct points. All between 0 and 1.
+
+    Raises:
+        ValueError: for shapes that differ, a shape without a labelled point, or ids outside their range.
+    """
+    predicted, expected = np.asarray(predictions), np.asarray(labels)
+    if expected.ndim != 2 or expected.size == 0 or predicted.shape != expected.shape:
+        raise ValueError(
+            f"predictions and labels must both have shape (n, N) with n, N >= 1; got {predicted.shape} and "
+            f"{expected.shape}."
+        )
+    if (category is None) != (category_parts is None):
+        raise ValueError("category and category_parts must be given together, or neither.")
+    counted = expected != IGNORED_LABEL
+    if not counted.any(axis=1).all():
+        raise ValueError(f"labels of shape {int(np.argmin(counted.any(axis=1)))} are all {IGNORED_LABEL}.")
+    for name, values in (("predictions", predicted), ("labels", expected)):
+        values = values[counted]
+        if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= num_labels:
+            raise ValueError(f"{name} must hold integers from 0 to {num_labels - 1}; got {np.unique(values)[:5]} ...")
+    categories = None if category is None else np.asarray(category)
+    if categories is not None and category_parts is not None:
+        if categories.shape != (len(expected),) or categories.min() < 0 or categories.max() >= len(category_parts):
+            raise ValueError(f"category must be one integer per shape from 0 to {len(category_parts) - 1}.")
+
+    jaccard_score = import_optional("sklearn.metrics", "pointclouds").jaccard_score
+    instance_iou = np.empty(len(expected))
+    for row, used in enumerate(counted):
+        truth, guess = expected[row, used], predicted[row, used]
+        if categories is not None and category_parts is not None:
+            parts = list(category_parts[categories[row]])
+            outside = np.setdiff1d(truth, parts)
+            if len(outside):
+                raise ValueError(f"labels of shape {row} hold {outside[0]}, no part of its category ({parts}).")
+        else:
+            parts = np.union1d(truth, guess).tolist()
+        instance_iou[row] = jaccard_score(truth, guess, labels=parts, average="macro", zero_division=1.0)
+    if categories is None:
+        class_miou = jaccard_score(
+            expected[counted], predicted[counted], labels=np.unique(expected[counted]), average="macro"
+        )
+    else:
+        class_miou = np.mean([instance_iou[categories == one].mean() for one in np.unique(categories)])
+    return {
+        "instance_miou": float(instance_iou.mean()),
+        "class_miou": float(class_miou),
+        "accuracy": float((predicted == expected)[counted].mean()),
     }

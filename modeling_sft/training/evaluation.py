@@ -83,13 +83,18 @@ def evaluate(
         per_device_eval_batch_size=batch_size,
         remove_unused_columns=False,
         report_to="none",
+        label_names=task.label_names(model.config),
         **device_arguments(),
     )
     with arguments.main_process_first(desc="reading the data"):
         rows = task.load_rows(recipe, data_dir, split)
     task.check_labels(model.config, rows)
     trainer = Trainer(
-        model=model, args=arguments, data_collator=task.build_collator(processor), processing_class=processor
+        model=model,
+        args=arguments,
+        data_collator=task.build_collator(processor, model.config),
+        processing_class=processor,
+        preprocess_logits_for_metrics=task.preprocess_logits(model.config),
     )
 
     results: dict[str, dict[str, Any]] = {}
@@ -98,12 +103,12 @@ def evaluate(
         rotated = rows if rotation == "none" else task.rotate(rows, rotation, seed)
         data = task.prepare(rotated, processor, recipe.seed)
         prediction = _predict(trainer, data)
-        logits = np.asarray(prediction.predictions)
-        result: dict[str, Any] = dict(task.compute_metrics(prediction))
+        predictions = np.asarray(prediction.predictions)
+        result: dict[str, Any] = dict(task.compute_metrics(prediction, model.config))
         if rotation == "none":
-            reference = logits
+            reference = predictions
         elif reference is not None:
-            result["changed_predictions"] = task.count_changed_predictions(reference, logits)
+            result["changed_predictions"] = task.count_changed_predictions(reference, predictions)
         if sampled_passes:
             values = [_sampled_metric(task, trainer, model, data, seed + number) for number in range(sampled_passes)]
             result["sampled"] = {
@@ -178,10 +183,12 @@ def _recipe_of(folder: Path, dataset: str | None, split: str) -> Recipe:
 
 def _predict(trainer: Trainer, data: Any) -> EvalPrediction:
     output = trainer.predict(data)
-    return EvalPrediction(np.asarray(output.predictions), np.asarray(output.label_ids))
+    predictions, labels = output.predictions, output.label_ids
+    assert predictions is not None and labels is not None
+    return EvalPrediction(predictions, labels)
 
 
 def _sampled_metric(task: Task, trainer: Trainer, model: Any, data: Any, seed: int) -> float:
     # Processes see different items, so they must not draw the same noise.
     with model.sampled_inference(seed=seed * trainer.args.world_size + trainer.args.process_index):
-        return float(task.compute_metrics(_predict(trainer, data))[task.main_metric])
+        return float(task.compute_metrics(_predict(trainer, data), model.config)[task.main_metric])

@@ -135,8 +135,7 @@ class Recipe:
         importance_scorer (`ImportanceScorerSettings`): Learning rate and clipping of the importance scorers.
         sampling_noise_schedule (`SamplingNoiseSchedule`, *optional*): Annealing of the sampling noise.
         early_stopping (`EarlyStopping`, *optional*): When to stop before the last epoch.
-        attn_implementation (`str`, *optional*): Attention backend to train with. None takes the default, and
-            `"sft_compiled"` for long runs on a CPU with a compiler (see [`choose_attention`]).
+        attn_implementation (`str`, *optional*): Attention backend to train with; None takes the default.
         seed (`int`): Seeds weights, data order, augmentation, sampling and the validation split.
 
     Raises:

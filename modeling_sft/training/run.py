@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, TrainingArguments
 from transformers.utils import logging
 
-from ..attention_dispatch_sft import backend_problem
 from ..optional import import_optional
 from .callbacks import DatasetEpochCallback, SamplingNoiseCallback
 from .checkpoints import STATE_NAME, best_checkpoint_of, find_last_checkpoint, training_had_finished
@@ -24,8 +25,6 @@ logger = logging.get_logger(__name__)
 
 LOG_NAME = "training_log.json"
 CURVES_NAME = "curves.png"
-# From here on, what compilation saves per step is worth the half minute that it takes.
-STEPS_WORTH_COMPILING = 2000
 
 
 def build_training_arguments(recipe: Recipe, output_dir: str | Path) -> TrainingArguments:
@@ -88,7 +87,8 @@ def train(
 
     Returns:
         `dict`: The content of `training_log.json`: `validation` (metrics, empty without validation data), `recipe`,
-        `num_parameters`, `training_seconds`, `log_history`, date, command, versions and hardware.
+        `num_parameters`, `training_seconds`, `training_cpu_seconds` (of this process, since it last resumed),
+            `log_history`, date, command, versions and hardware.
 
     Raises:
         ValueError: If the folder is in use, or the recipe does not fit the data or the run that is resumed.
@@ -115,10 +115,10 @@ def train(
     set_seed = import_optional("accelerate.utils", "train").set_seed
     set_seed(recipe.seed)
     model: Any = task.build_model(recipe, train_rows)
+    if recipe.attn_implementation is not None:
+        model.set_attn_implementation(recipe.attn_implementation)
     trainer = _build_trainer(task, recipe, model, arguments, train_rows, validation_rows)
-    model.set_attn_implementation(choose_attention(recipe, model, trainer))
-    if is_main:
-        logger.warning(f"Attention runs on `{model.config._attn_implementation}`.")
+    cpu_seconds = time.process_time()
     # After Trainer's own seeding: processes that draw the same sampling noise would waste it.
     set_seed(recipe.seed, device_specific=True)
     if checkpoint is not None and training_had_finished(checkpoint, arguments):
@@ -128,6 +128,7 @@ def train(
         trainer.state = TrainerState.load_from_json(str(checkpoint / STATE_NAME))
     else:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    cpu_seconds = time.process_time() - cpu_seconds
     log_history = list(trainer.state.log_history)
     metrics = trainer.evaluate() if validation_rows is not None else {}
     log = {
@@ -139,6 +140,7 @@ def train(
         "best_checkpoint": trainer.state.best_model_checkpoint and Path(trainer.state.best_model_checkpoint).name,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training_seconds": next((e["train_runtime"] for e in reversed(log_history) if "train_runtime" in e), None),
+        "training_cpu_seconds": cpu_seconds,
         **describe_environment(),
         "recipe": recipe.to_dict(),
         "log_history": log_history,
@@ -153,24 +155,6 @@ def train(
     return log
 
 
-def choose_attention(recipe: Recipe, model: Any, trainer: SFTTrainer) -> str | None:
-    """The attention backend of a run: the recipe's, or `"sft_compiled"` for long runs on a CPU with a compiler.
-
-    A function of the recipe and the machine, not of measured speed: a resumed run makes the same choice.
-    """
-    if recipe.attn_implementation is not None:
-        return recipe.attn_implementation
-    arguments = trainer.args
-    steps = arguments.max_steps
-    if steps <= 0:
-        batches = len(trainer.get_train_dataloader())
-        steps = int(arguments.num_train_epochs * -(-batches // arguments.gradient_accumulation_steps))
-    is_long = steps * arguments.gradient_accumulation_steps >= STEPS_WORTH_COMPILING
-    on_cpu = arguments.device.type == "cpu" and not arguments.torch_compile
-    compiles = is_long and on_cpu and backend_problem("sft_compiled", model.config) is None
-    return "sft_compiled" if compiles else model.config._attn_implementation
-
-
 def _build_trainer(
     task: Task,
     recipe: Recipe,
@@ -180,6 +164,7 @@ def _build_trainer(
     validation_rows: Any | None,
 ) -> SFTTrainer:
     processor = task.build_processor(recipe)
+    arguments.label_names = task.label_names(model.config)
     train_data = task.prepare(train_rows, processor, recipe.seed, task.build_augmentation(recipe))
     callbacks: list[Any] = [DatasetEpochCallback(train_data)]
     if recipe.sampling_noise_schedule is not None:
@@ -189,11 +174,12 @@ def _build_trainer(
     return SFTTrainer(
         model=model,
         args=arguments,
-        data_collator=task.build_collator(processor),
+        data_collator=task.build_collator(processor, model.config),
         train_dataset=train_data,
         eval_dataset=None if validation_rows is None else task.prepare(validation_rows, processor, recipe.seed),
         processing_class=processor,
-        compute_metrics=task.compute_metrics,
+        compute_metrics=partial(task.compute_metrics, config=model.config),
+        preprocess_logits_for_metrics=task.preprocess_logits(model.config),
         callbacks=callbacks,
         importance_scorer=recipe.importance_scorer,
     )

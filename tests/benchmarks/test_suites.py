@@ -14,7 +14,7 @@ from modeling_sft.benchmarks.peers_tokens import build_longformer, build_nystrom
 from modeling_sft.benchmarks.sft_modules import SFTProjections, SFTSingleLayer, backends_used
 from modeling_sft.processing_point_cloud_sft import nearest_neighbors
 
-LENGTHS = {"tokens": 128, "point_clouds": 33, "graphs": 9, "attention": 63, "layer": 63}
+LENGTHS = {"tokens": 128, "point_clouds": 33, "scenes": 33, "graphs": 9, "attention": 63, "layer": 63}
 EXPECTED_BACKENDS = {"eager": "eager", "compiled": "sft_compiled", "sdpa": "sdpa"}
 # Compiling takes long: two cases stand for the others in the slow tier.
 SLOW = {"attention-sft_compiled", "layer-layer_relation_compiled"}
@@ -40,6 +40,8 @@ def made_step(suite_name, name, mode="inference", length=None, **changes):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("suite_name", "name"), EVERY_CASE)
 def test_every_case_runs(suite_name, name, mode):
+    if name == "kd_tree" and mode == "training":
+        pytest.skip("a search has no weights")
     torch.compiler.reset()  # a process may compile a function for eight kinds of arguments
     step = made_step(suite_name, name, mode)
     step.checked()
@@ -138,6 +140,15 @@ def test_sft_finds_the_neighbours_that_it_would_be_given():
     given, searching = made_step("point_clouds", "sft"), made_step("point_clouds", "sft_search")
     searching.inputs = {**given.inputs, "neighbor_index": torch.zeros_like(given.inputs["neighbor_index"])}
     assert torch.equal(given()[0], searching()[0])
+
+
+def test_scenes_time_the_search_apart_from_the_model():
+    search, model = made_step("scenes", "kd_tree"), made_step("scenes", "sft")
+    neighbors = model.inputs["neighbor_index"]
+    search.inputs = {**search.inputs, "neighbor_index": torch.zeros_like(neighbors)}
+    assert torch.equal(search()[0], neighbors)
+    model.inputs = {**model.inputs, "neighbor_index": torch.zeros_like(neighbors)}
+    assert not torch.equal(model()[0], made_step("scenes", "sft")()[0])
 
 
 def test_edge_convolutions_take_neighbours_in_feature_space(monkeypatch):

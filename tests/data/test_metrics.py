@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from modeling_sft.data import classification_metrics
+from modeling_sft.data import classification_metrics, restricted_argmax, segmentation_metrics
 
 
 def test_values_by_hand():
@@ -38,3 +39,64 @@ def test_logits_and_perfect_predictions():
 def test_bad_input_is_refused(predictions, labels, message):
     with pytest.raises(ValueError, match=message):
         classification_metrics(predictions, labels, 3)
+
+
+def test_iou_of_shapes_by_hand():
+    labels = [[0, 0, 1, 1], [2, 2, 2, -100]]
+    predictions = [[0, 1, 1, 1], [2, 2, 3, 0]]
+    # Shape 0: 1/2 and 2/3; shape 1: 2/3 and 0/1, the padded point left out.
+    by_shape = [(1 / 2 + 2 / 3) / 2, (2 / 3 + 0) / 2]
+    parts = [[0, 1], [2, 3]]
+    metrics = segmentation_metrics(predictions, labels, 4, category=[0, 1], category_parts=parts)
+    assert metrics == {
+        "instance_miou": pytest.approx(np.mean(by_shape)),
+        "class_miou": pytest.approx(np.mean(by_shape)),
+        "accuracy": pytest.approx(5 / 7),
+    }
+
+
+def test_a_part_that_is_neither_there_nor_predicted_counts_as_right():
+    metrics = segmentation_metrics([[0, 0]], [[0, 0]], 4, category=[0], category_parts=[[0, 1, 2, 3]])
+    assert metrics["instance_miou"] == 1
+    metrics = segmentation_metrics([[0, 1]], [[0, 0]], 4, category=[0], category_parts=[[0, 1, 2, 3]])
+    assert metrics["instance_miou"] == pytest.approx((1 / 2 + 0 + 1 + 1) / 4)
+    assert segmentation_metrics([[0, 1]], [[0, 0]], 4)["instance_miou"] == pytest.approx((1 / 2 + 0) / 2)
+
+
+def test_classes_weigh_alike_whatever_their_number_of_shapes():
+    labels = [[0, 0], [0, 0], [0, 0], [1, 1]]
+    predictions = [[0, 0], [0, 0], [0, 0], [1, 2]]
+    metrics = segmentation_metrics(predictions, labels, 3, category=[0, 0, 0, 1], category_parts=[[0], [1, 2]])
+    assert metrics["instance_miou"] == pytest.approx((3 + 1 / 4) / 4)
+    assert metrics["class_miou"] == pytest.approx((1 + 1 / 4) / 2)
+
+
+def test_without_categories_the_classes_are_the_labels():
+    labels, predictions = [[0, 0, 1, 1], [0, 0, 0, 0]], [[0, 0, 1, 0], [0, 0, 0, 0]]
+    metrics = segmentation_metrics(predictions, labels, 5)
+    assert metrics["class_miou"] == pytest.approx((6 / 7 + 1 / 2) / 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([[0, 1]], [[0]], 2), "predictions and labels"),
+        (([0], [0], 2), "predictions and labels"),
+        (([[0, 0], [0, 0]], [[0, 0], [-100, -100]], 2), "labels of shape 1"),
+        (([[2, 0]], [[0, 0]], 2), "predictions must hold"),
+        (([[0, 0]], [[0, -1]], 2), "labels must hold"),
+        (([[0, 0]], [[0, 0]], 2, [0]), "category and category_parts"),
+        (([[0, 0]], [[0, 0]], 2, [1], [[0, 1]]), "category must be"),
+        (([[0, 0]], [[0, 1]], 2, [0], [[0]]), "no part of its category"),
+    ],
+)
+def test_bad_segmentations_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        segmentation_metrics(*arguments)
+
+
+def test_predictions_stay_within_the_category():
+    logits = torch.tensor([[[9.0, 1, 2, 3]], [[9.0, 1, 2, 3]]])
+    parts = [[0, 1], [1, 2]]
+    assert restricted_argmax(logits).tolist() == [[0], [0]]
+    assert restricted_argmax(logits, torch.tensor([0, 1]), parts).tolist() == [[0], [2]]

@@ -1,12 +1,15 @@
 """Benchmark readers: content, schema, and clear errors for absent, truncated and damaged files."""
 
+import inspect
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from modeling_sft.data import load_point_cloud_dataset
+from modeling_sft.data.point_cloud_readers import READERS
 
 CLASSES = ["alien", "ants", "cat"]
 
@@ -21,6 +24,52 @@ def archive(num_rows, **changes):
     }
     content.update(changes)
     return {name: value for name, value in content.items() if value is not None}
+
+
+VOX_CHANGES = [
+    {"points": np.zeros((9, 7, 6))},
+    {"points": np.full((9, 7, 3), np.inf)},
+    {"normals_est": np.zeros((9, 6, 3), np.int8)},
+    {"normals_est": None},
+    {"label": np.full(9, 3)},
+    {"class_names": np.array(CLASSES[:2])},
+]
+
+
+def voxel_archive(num_rows, **changes):
+    rng = np.random.default_rng(num_rows)
+    content = {
+        "points": rng.normal(size=(num_rows, 7, 3)).astype(np.float16),
+        "normals_est": rng.integers(-127, 128, size=(num_rows, 7, 3)).astype(np.int8),
+        "label": np.arange(num_rows) % 3,
+        "class_names": np.array(CLASSES),
+        **changes,
+    }
+    return {name: value for name, value in content.items() if value is not None}
+
+
+def write_voxels(folder, **changes):
+    (folder / "modelnet10_vox").mkdir(exist_ok=True)
+    np.savez_compressed(folder / "modelnet10_vox" / "train_points.npz", **voxel_archive(9, **changes))
+    np.savez_compressed(folder / "modelnet10_vox" / "test_points.npz", **voxel_archive(3))
+    return folder
+
+
+def test_modelnet10_vox(tmp_path):
+    splits = load_point_cloud_dataset("modelnet10_vox", write_voxels(tmp_path))
+    for rows, size in ((splits["train"], 9), (splits["test"], 3)):
+        content = voxel_archive(size)
+        assert len(rows) == size and rows.column_names == ["points", "normals", "label"]
+        np.testing.assert_array_equal(rows["points"][:], content["points"].astype(np.float32))
+        np.testing.assert_allclose(rows["normals"][:] * 127, content["normals_est"], atol=1e-4)
+        assert rows["label"][:].tolist() == content["label"].tolist()
+        assert rows.features["label"].names == CLASSES
+
+
+@pytest.mark.parametrize("changes", VOX_CHANGES)
+def test_wrong_voxel_content_names_the_file(tmp_path, changes):
+    with pytest.raises(ValueError, match=r"train_points\.npz"):
+        load_point_cloud_dataset("modelnet10_vox", write_voxels(tmp_path, **changes))
 
 
 def write_shrec16(folder, train=None, test=None):
@@ -82,18 +131,39 @@ def test_rows_of_the_real_size_are_read_fast(tmp_path):
 def test_unknown_names_get_a_suggestion():
     with pytest.raises(ValueError, match="'shrec16'"):
         load_point_cloud_dataset("shrec")
-    with pytest.raises(ValueError, match="digits, shrec16"):
+    with pytest.raises(ValueError, match=r"digits, folder, .*, shrec16\)\.$"):
         load_point_cloud_dataset("unknown")
+
+
+def test_unknown_options_are_refused_with_those_there_are(tmp_path):
+    with pytest.raises(ValueError, match="'digits' has no option 'num_points'; it has none"):
+        load_point_cloud_dataset("digits", num_points=3)
+    with pytest.raises(ValueError, match="'folder' has no option 'points'; it has num_mesh_points, test_fraction"):
+        load_point_cloud_dataset("folder", tmp_path, points=3)
+
+
+@pytest.mark.parametrize("name", sorted(READERS))
+def test_every_data_set_is_documented_and_says_what_it_lacks(tmp_path, name):
+    page = (Path(__file__).parents[2] / "docs" / "point_clouds.md").read_text()
+    assert f"`{name}`" in page
+    for option in READERS[name].options:
+        assert f"`{option}" in page
+        assert option in inspect.signature(READERS[name].read).parameters
+    if name not in ("digits", "primitives"):
+        with pytest.raises(ValueError, match=f"(?is)data_dir is needed for {name};.*expected"):
+            load_point_cloud_dataset(name)
+        with pytest.raises(ValueError, match="(?s)expected.*(https://|<class>).*DATA_DIR|DATA_DIR.*https://"):
+            load_point_cloud_dataset(name, tmp_path)
 
 
 def test_absent_files_show_the_layout(tmp_path):
     with pytest.raises(ValueError, match="data_dir is needed"):
         load_point_cloud_dataset("shrec16")
-    with pytest.raises(ValueError, match=r"(?s)data_dir.*shrec16/train\.npz.*expected layout"):
+    with pytest.raises(ValueError, match=r"(?s)no folder shrec16; expected layout.*shrec16/train\.npz"):
         load_point_cloud_dataset("shrec16", data_dir=tmp_path)
     write_shrec16(tmp_path)
     (tmp_path / "shrec16" / "test.npz").unlink()
-    with pytest.raises(ValueError, match=r"no file shrec16/test\.npz"):
+    with pytest.raises(ValueError, match=r"no file .*shrec16/test\.npz; expected layout"):
         load_point_cloud_dataset("shrec16", data_dir=tmp_path)
 
 

@@ -51,7 +51,9 @@ def test_noise_depends_on_the_global_step_alone():
 def test_checkpoints_carry_their_noise_and_the_best_one_brings_it_back(tmp_path, monkeypatch):
     accuracies = iter([0.1, 0.9, 0.2, 0.9])
     monkeypatch.setattr(
-        PointCloudClassificationTask, "compute_metrics", lambda self, evaluation: {"accuracy": next(accuracies)}
+        PointCloudClassificationTask,
+        "compute_metrics",
+        lambda self, evaluation, config: {"accuracy": next(accuracies)},
     )
     train(tiny_recipe("sampling_noise_schedule.final=0", "training.save_total_limit=null"), tmp_path / "run")
     noises = [

@@ -63,14 +63,14 @@ def test_training_is_reproducible_and_depends_on_the_seed(tmp_path):
 
 
 def test_the_test_split_is_not_touched(tmp_path, monkeypatch):
-    rows = tasks.load_point_cloud_dataset("digits")["train"]
+    rows = tasks.point_clouds.load_point_cloud_dataset("digits")["train"]
 
     class OnlyTrain(dict):
         def __getitem__(self, split):
             assert split == "train"
             return rows
 
-    monkeypatch.setattr(tasks, "load_point_cloud_dataset", lambda name, data_dir: OnlyTrain())
+    monkeypatch.setattr(tasks.point_clouds, "load_point_cloud_dataset", lambda name, data_dir: OnlyTrain())
     assert train(tiny_recipe("training.max_steps=2"), tmp_path)["validation"]
 
 
@@ -89,8 +89,8 @@ def test_evaluation_without_validation_data_is_refused(tmp_path):
 # Four steps an epoch, saved every two: resumed within the first epoch, between two, and within the second.
 @pytest.mark.parametrize("step", [3, 5, 8])
 def test_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch, step):
-    rows = tasks.load_point_cloud_dataset("digits")["train"].select(range(40))
-    monkeypatch.setattr(tasks, "load_point_cloud_dataset", lambda name, data_dir: {"train": rows})
+    rows = tasks.point_clouds.load_point_cloud_dataset("digits")["train"].select(range(40))
+    monkeypatch.setattr(tasks.point_clouds, "load_point_cloud_dataset", lambda name, data_dir: {"train": rows})
     recipe = tiny_recipe(*AUGMENTED, "dataset.validation_fraction=0.2", "training.max_steps=10")
     log = train(recipe, tmp_path / "whole")
     with monkeypatch.context() as context:
@@ -109,7 +109,9 @@ def test_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch, step
 def test_early_stopped_run_that_died_before_saving_is_only_saved(tmp_path, monkeypatch):
     accuracies = [0.5, 0.9, 0.1, 0.1, 0.9, 0.95, 0.96]
     monkeypatch.setattr(
-        tasks.PointCloudClassificationTask, "compute_metrics", lambda self, evaluation: {"accuracy": next(values)}
+        tasks.PointCloudClassificationTask,
+        "compute_metrics",
+        lambda self, evaluation, config: {"accuracy": next(values)},
     )
     recipe = tiny_recipe("training.max_steps=20", "early_stopping.patience=2", "sampling_noise_schedule.final=0")
     values = iter(accuracies)

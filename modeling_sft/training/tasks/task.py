@@ -14,18 +14,8 @@ from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 
-from ..augmentation_point_cloud_sft import PointCloudAugmentation, random_rotation
-from ..configuration_sft import SFTPointCloudConfig
-from ..data.collators import PointCloudCollator
-from ..data.datasets import PreparedPointClouds
-from ..data.metrics import classification_metrics
-from ..data.point_clouds import load_point_cloud_dataset
-from ..data.splits import train_validation_split
-from ..modeling_sft_point_cloud import SFTForPointCloudClassification
-from ..processing_point_cloud_sft import SFTPointCloudProcessor
-
 if TYPE_CHECKING:
-    from .recipe import Recipe
+    from ..recipe import Recipe
 
 TASKS: dict[str, Task] = {}
 
@@ -40,6 +30,7 @@ class Task(ABC):
         main_metric (`str`): The metric of [`Task.compute_metrics`] by which the best checkpoint is selected.
         greater_is_better (`bool`): Direction of the main metric.
         rotations (`tuple[str, ...]`): Rotations under which the task can be evaluated; `"none"` leaves data as it is.
+        names_from_data (`tuple[str, ...]`): Fields of the configuration that the data set decides.
     """
 
     name: ClassVar[str]
@@ -50,13 +41,14 @@ class Task(ABC):
     main_metric: ClassVar[str]
     greater_is_better: ClassVar[bool] = True
     rotations: ClassVar[tuple[str, ...]] = ("none",)
+    names_from_data: ClassVar[tuple[str, ...]] = ("num_labels", "id2label", "label2id")
 
     def validate(self, recipe: Recipe) -> None:
         """Raise a ValueError if a recipe's dataset, model, processor or augmentation section does not fit the task."""
-        from .recipe import reject_unknown_names
+        from ..recipe import reject_unknown_names
 
-        reject_unknown_names(recipe.dataset, {"name", "validation_fraction", *self.dataset_options()}, "dataset")
-        for name in ("num_labels", "id2label", "label2id"):
+        reject_unknown_names(recipe.dataset, {"name", "validation_fraction", *self.dataset_options(recipe)}, "dataset")
+        for name in self.names_from_data:
             if name in recipe.model:
                 raise ValueError(f"`model.{name}` cannot stand in a recipe: the data set decides it; remove it.")
         config_fields = {f.name for f in dataclasses.fields(self.config_class) if f.init}
@@ -83,13 +75,21 @@ class Task(ABC):
             return None
         return self.augmentation_class(**recipe.augmentation)
 
-    def dataset_options(self) -> tuple[str, ...]:
+    def dataset_options(self, recipe: Recipe) -> tuple[str, ...]:
         """Names that the recipe's `dataset` section accepts beside `name` and `validation_fraction`."""
         return ()
 
     def rotate(self, rows: Any, rotation: str, seed: int) -> Any:
         """Return the rows, each under a random rotation of the given kind that is a function of seed and row index."""
         raise ValueError(f"Task `{self.name}` has no rotation `{rotation}`.")
+
+    def label_names(self, config: PreTrainedConfig) -> list[str] | None:
+        """Names of the model inputs that [`Task.compute_metrics`] needs as labels; None for `labels` alone."""
+        return None
+
+    def preprocess_logits(self, config: PreTrainedConfig) -> Callable[[Any, Any], Any] | None:
+        """Return a function of logits and labels whose result is kept in place of the logits; None keeps them."""
+        return None
 
     def count_changed_predictions(self, reference: np.ndarray, predictions: np.ndarray) -> int:
         """Count the rows whose predicted class differs between two arrays of logits, the classes on the last axis."""
@@ -112,11 +112,11 @@ class Task(ABC):
         """Turn rows into a map-style data set of model inputs."""
 
     @abstractmethod
-    def build_collator(self, processor: Any) -> Callable[[list[dict]], dict]:
+    def build_collator(self, processor: Any, config: PreTrainedConfig) -> Callable[[list[dict]], dict]:
         """Build the function that makes a batch of prepared items."""
 
     @abstractmethod
-    def compute_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
+    def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
         """Compute the metrics of a whole split."""
 
 
@@ -152,85 +152,3 @@ def task_of_config(config: PreTrainedConfig) -> Task:
 def _argument_names(callable_class: type) -> set[str]:
     parameters = inspect.signature(callable_class).parameters.values()
     return {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-
-
-class RotatedRows:
-    """Rows of a point-cloud data set, each rotated about the origin.
-
-    Args:
-        rows: Indexable rows with `points` and optionally `normals`, (n, 3) each.
-        rotation (`str`): `"z"` or `"so3"`.
-        seed (`int`): Row i is rotated by a rotation that is a function of (seed, i).
-    """
-
-    def __init__(self, rows: Any, rotation: str, seed: int) -> None:
-        self.rows = rows
-        self.rotation = rotation
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        row = dict(self.rows[index])
-        matrix = random_rotation(self.rotation, np.random.default_rng((self.seed, index)))
-        for name in ("points", "normals"):
-            if row.get(name) is not None:
-                row[name] = np.asarray(row[name], dtype=np.float64) @ np.asarray(matrix, dtype=np.float64).T
-        return row
-
-
-@register_task
-class PointCloudClassificationTask(Task):
-    """Classification of whole point clouds: accuracy, with a validation split stratified by label."""
-
-    name = "point-cloud-classification"
-    config_class = SFTPointCloudConfig
-    model_class = SFTForPointCloudClassification
-    processor_class = SFTPointCloudProcessor
-    augmentation_class = PointCloudAugmentation
-    main_metric = "accuracy"
-    rotations = ("none", "z", "so3")
-
-    def validate(self, recipe: Recipe) -> None:
-        super().validate(recipe)
-        num_neighbors = self.build_processor(recipe).num_neighbors
-        if self.config_class(**recipe.model).num_neighbors != num_neighbors:
-            raise ValueError(
-                f"`processor.num_neighbors` ({num_neighbors}) and `model.num_neighbors` differ: set both alike."
-            )
-
-    def load_rows(self, recipe: Recipe, data_dir: str | Path | None, split: str) -> Any:
-        splits = load_point_cloud_dataset(recipe.dataset["name"], data_dir)
-        if split == "test":
-            return splits["test"]
-        if recipe.validation_fraction == 0:
-            return splits["train"] if split == "train" else None
-        train, validation = train_validation_split(splits["train"], recipe.validation_fraction, recipe.seed)
-        return train if split == "train" else validation
-
-    def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
-        names = rows.features["label"].names
-        config = self.config_class(
-            **recipe.model, id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)}
-        )
-        return self.model_class(config)
-
-    def rotate(self, rows: Any, rotation: str, seed: int) -> Any:
-        return RotatedRows(rows, rotation, seed)
-
-    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
-        names = rows.features["label"].names
-        trained = [name for _, name in sorted((config.id2label or {}).items())]
-        if names != trained:
-            raise ValueError(f"`dataset` has the labels {names}, the model was trained for {trained}.")
-
-    def prepare(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
-        return PreparedPointClouds(rows, processor, augmentation=augmentation, seed=seed)
-
-    def build_collator(self, processor: Any) -> Callable[[list[dict]], dict]:
-        return PointCloudCollator(processor)
-
-    def compute_metrics(self, evaluation: EvalPrediction) -> dict[str, float]:
-        logits = np.asarray(evaluation.predictions)
-        return classification_metrics(logits.argmax(-1), np.asarray(evaluation.label_ids), logits.shape[-1])

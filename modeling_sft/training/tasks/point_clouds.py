@@ -1,0 +1,210 @@
+"""Tasks on point clouds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch.utils.data import Dataset
+from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
+
+from ...augmentation_point_cloud_sft import PointCloudAugmentation, random_rotation
+from ...configuration_sft import SFTPointCloudConfig
+from ...data.collators import PointCloudCollator
+from ...data.datasets import PreparedPointClouds
+from ...data.metrics import classification_metrics, restricted_argmax, segmentation_metrics
+from ...data.point_cloud_readers import READERS
+from ...data.point_clouds import load_point_cloud_dataset
+from ...data.splits import train_validation_split
+from ...modeling_sft_point_cloud import SFTForPointCloudClassification, SFTForPointCloudSegmentation
+from ...processing_point_cloud_sft import SFTPointCloudProcessor
+from .task import Task, register_task
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
+
+
+class RotatedRows:
+    """Rows of a point-cloud data set, each rotated about the origin.
+
+    Args:
+        rows: Indexable rows with `points` and optionally `normals`, (n, 3) each.
+        rotation (`str`): `"z"` or `"so3"`.
+        seed (`int`): Row i is rotated by a rotation that is a function of (seed, i).
+    """
+
+    def __init__(self, rows: Any, rotation: str, seed: int) -> None:
+        self.rows = rows
+        self.rotation = rotation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = dict(self.rows[index])
+        matrix = random_rotation(self.rotation, np.random.default_rng((self.seed, index)))
+        for name in ("points", "normals"):
+            if row.get(name) is not None:
+                row[name] = np.asarray(row[name], dtype=np.float64) @ np.asarray(matrix, dtype=np.float64).T
+        return row
+
+
+class PointCloudTask(Task):
+    """What all tasks on point clouds share: data, processor, augmentation, rotations."""
+
+    config_class = SFTPointCloudConfig
+    processor_class = SFTPointCloudProcessor
+    augmentation_class = PointCloudAugmentation
+    rotations = ("none", "z", "so3")
+
+    def validate(self, recipe: Recipe) -> None:
+        super().validate(recipe)
+        num_neighbors = self.build_processor(recipe).num_neighbors
+        if self.config_class(**recipe.model).num_neighbors != num_neighbors:
+            raise ValueError(
+                f"`processor.num_neighbors` ({num_neighbors}) and `model.num_neighbors` differ: set both alike."
+            )
+
+    def dataset_options(self, recipe: Recipe) -> tuple[str, ...]:
+        entry = READERS.get(recipe.dataset["name"])
+        return () if entry is None else entry.options
+
+    def load_rows(self, recipe: Recipe, data_dir: str | Path | None, split: str) -> Any:
+        options = {name: recipe.dataset[name] for name in self.reader_options(recipe)}
+        splits = load_point_cloud_dataset(recipe.dataset["name"], data_dir, **options)
+        if split == "test":
+            return splits["test"]
+        if recipe.validation_fraction == 0:
+            return splits["train"] if split == "train" else None
+        if "validation" in splits:
+            return splits[split]
+        train, validation = train_validation_split(splits["train"], recipe.validation_fraction, recipe.seed)
+        return train if split == "train" else validation
+
+    def reader_options(self, recipe: Recipe) -> list[str]:
+        """Names in the recipe's `dataset` section that are options of the data set's reader."""
+        return [name for name in PointCloudTask.dataset_options(self, recipe) if name in recipe.dataset]
+
+    def rotate(self, rows: Any, rotation: str, seed: int) -> Any:
+        return RotatedRows(rows, rotation, seed)
+
+    def prepare(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
+        return PreparedPointClouds(rows, processor, augmentation=augmentation, seed=seed)
+
+    def build_collator(self, processor: Any, config: PreTrainedConfig) -> Callable[[list[dict]], dict]:
+        return PointCloudCollator(processor, with_category=getattr(config, "num_categories", 0) > 0)
+
+
+@register_task
+class PointCloudClassificationTask(PointCloudTask):
+    """Classification of whole point clouds: accuracy, with a validation split stratified by label."""
+
+    name = "point-cloud-classification"
+    model_class = SFTForPointCloudClassification
+    main_metric = "accuracy"
+
+    def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
+        return self.model_class(self.config_class(**recipe.model, **label_names_of(rows, "label")))
+
+    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
+        check_label_names(config, rows.features["label"].names)
+
+    def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
+        logits = np.asarray(evaluation.predictions)
+        return classification_metrics(logits.argmax(-1), np.asarray(evaluation.label_ids), logits.shape[-1])
+
+
+@register_task
+class PointCloudSegmentationTask(PointCloudTask):
+    """A label for every point, mean IoU per shape.
+
+    With `dataset.use_category` (the default), the shape's category is an input of the model and predictions are
+    restricted to the labels that the category has in the training data, as ShapeNetPart is evaluated.
+    """
+
+    name = "point-cloud-segmentation"
+    model_class = SFTForPointCloudSegmentation
+    main_metric = "instance_miou"
+    names_from_data = (*Task.names_from_data, "num_categories", "category_parts")
+
+    def dataset_options(self, recipe: Recipe) -> tuple[str, ...]:
+        return (*super().dataset_options(recipe), "use_category")
+
+    def validate(self, recipe: Recipe) -> None:
+        super().validate(recipe)
+        if not isinstance(recipe.dataset.get("use_category", True), bool):
+            raise ValueError(f"`dataset.use_category` must be true or false, got {recipe.dataset['use_category']!r}.")
+
+    def load_rows(self, recipe: Recipe, data_dir: str | Path | None, split: str) -> Any:
+        rows = super().load_rows(recipe, data_dir, split)
+        if rows is not None and "point_labels" not in rows.features:
+            raise ValueError(
+                f"`dataset.name` {recipe.dataset['name']} has no labels of points: name another data set."
+            )
+        return rows
+
+    def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
+        fields = dict(recipe.model) | label_names_of(rows, "point_labels")
+        if recipe.dataset.get("use_category", True):
+            fields["category_parts"] = category_parts_of(rows)
+            fields["num_categories"] = len(fields["category_parts"])
+        return self.model_class(self.config_class(**fields))
+
+    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
+        check_label_names(config, rows.features["point_labels"].feature.names)
+
+    def label_names(self, config: PreTrainedConfig) -> list[str] | None:
+        return ["labels", "category"] if getattr(config, "num_categories", 0) > 0 else None
+
+    def preprocess_logits(self, config: PreTrainedConfig) -> Callable[[Any, Any], Any] | None:
+        def predict(logits: Any, labels: Any) -> Any:
+            category = labels[1] if isinstance(labels, tuple) else None
+            return restricted_argmax(logits, category, getattr(config, "category_parts", None))
+
+        return predict
+
+    def count_changed_predictions(self, reference: np.ndarray, predictions: np.ndarray) -> int:
+        return int((reference != predictions).sum())
+
+    def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
+        labels: Any = evaluation.label_ids
+        category = None
+        if isinstance(labels, tuple):
+            labels, category = labels
+        parts = None if category is None else getattr(config, "category_parts", None)
+        return segmentation_metrics(evaluation.predictions, labels, int(config.num_labels or 0), category, parts)
+
+
+def label_names_of(rows: Any, column: str) -> dict[str, Any]:
+    """The configuration's `id2label` and `label2id` for a column of class labels or of lists of them."""
+    feature = rows.features[column]
+    names = getattr(feature, "feature", feature).names
+    return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+
+
+def check_label_names(config: PreTrainedConfig, names: list[str]) -> None:
+    """Raise a ValueError if a data set's label names are not those that a model was trained for."""
+    trained = [name for _, name in sorted((config.id2label or {}).items())]
+    if names != trained:
+        raise ValueError(f"`dataset` has the labels {names}, the model was trained for {trained}.")
+
+
+def category_parts_of(rows: Any) -> list[list[int]]:
+    """The labels of points that occur in each category, in ascending order.
+
+    Raises:
+        ValueError: If the rows have no categories, or a category does not occur.
+    """
+    if "label" not in rows.features:
+        raise ValueError("The data set has no categories: set `dataset.use_category` to false.")
+    names = rows.features["label"].names
+    parts: list[set[int]] = [set() for _ in names]
+    for category, labels in zip(rows["label"][:], rows["point_labels"][:], strict=True):
+        parts[int(category)].update(np.unique(labels).tolist())
+    absent = [name for name, found in zip(names, parts, strict=True) if not found]
+    if absent:
+        raise ValueError(f"No training shape has the category {absent[0]}: set `dataset.use_category` to false.")
+    return [sorted(found) for found in parts]

@@ -1,0 +1,21 @@
+"""The published recipes are valid, and build the models they describe."""
+
+from pathlib import Path
+
+import pytest
+
+from modeling_sft.data.point_cloud_readers import READERS
+from modeling_sft.training import Recipe, get_task
+
+RECIPES = sorted((Path(__file__).resolve().parents[2] / "configuration").glob("*/recipe.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
+def test_recipes_are_valid(path):
+    recipe = Recipe.from_yaml(path)
+    task = get_task(recipe.task)
+    assert recipe.dataset["name"] in READERS
+    config = task.config_class(**recipe.model)
+    # A K that training never saw is no place to start from.
+    low, high = config.num_sampled_tokens_range or (config.num_sampled_tokens,) * 2
+    assert low <= config.num_sampled_tokens <= high
