@@ -17,9 +17,8 @@ from transformers.utils import logging
 from transformers.utils.generic import maybe_autocast
 
 from .configuration_sft import SFTEncoderConfig
-from .eager_attention_sft import ATTENTION_SCORES, eager_attention
+from .eager_attention_sft import ATTENTION_SCORES, AttentionInputs, eager_attention
 from .fused_attention_sft import compiled_attention, fused_attention
-from .relations_sft import PreparedRelation
 
 logger = logging.get_logger(__name__)
 
@@ -28,22 +27,13 @@ ALL_SCORES = tuple(ATTENTION_SCORES)
 ALL_PROBABILITIES = ("relu", "softplus", "softmax")
 
 
-def sdpa_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    leak_logits: Tensor | None,
-    valid: Tensor,
-    relation: PreparedRelation | None,
-    score: str,
-    probability: str,
-    dropout: float = 0.0,
-) -> Tensor:
-    """PyTorch's scaled dot-product attention; arguments and result as in `fused_attention`.
+def sdpa_attention(inputs: AttentionInputs) -> Tensor:
+    """PyTorch's scaled dot-product attention; returns `(B, H, N, d)`.
 
     Raises:
         ValueError: anything but dot scores and softmax, without leak and relation.
     """
+    query, key, value, leak_logits, valid, relation, score, probability, dropout = inputs
     if score != "dot" or probability != "softmax" or leak_logits is not None or relation is not None:
         raise ValueError("`sdpa` computes dot scores and softmax, without leak and relation: use `sft_fused`.")
     mask = valid[:, :, None]
@@ -55,25 +45,15 @@ def sdpa_attention(
     return output.masked_fill(~mask.any(-1, keepdim=True), 0.0)
 
 
-def _eager(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    leak_logits: Tensor | None,
-    valid: Tensor,
-    relation: PreparedRelation | None,
-    score: str,
-    probability: str,
-    dropout: float = 0.0,
-) -> Tensor:
-    return eager_attention(query, key, value, leak_logits, valid, relation, score, probability, dropout)[0]
+def _eager(inputs: AttentionInputs) -> Tensor:
+    return eager_attention(inputs)[0]
 
 
 class AttentionBackend(NamedTuple):
     """One way to compute the attention, and what it can do.
 
     Attributes:
-        function: called as `fused_attention` is.
+        function: computes the heads' outputs.
         scores, probabilities: values of `attention_score` and `attention_probability` that it computes.
         leak, relation: whether it computes `attention_leak` and `relation`.
         training_memory: what training keeps per layer besides inputs and outputs.
@@ -82,7 +62,7 @@ class AttentionBackend(NamedTuple):
         needs_compiler: whether the machine must have a compiler.
     """
 
-    function: Callable[..., Tensor]
+    function: Callable[[AttentionInputs], Tensor]
     scores: tuple[str, ...]
     probabilities: tuple[str, ...]
     leak: bool
@@ -151,15 +131,7 @@ def resolve_backend(requested: str | None, config: SFTEncoderConfig) -> str:
 
 
 def attend(
-    config: SFTEncoderConfig,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    leak_logits: Tensor | None,
-    valid: Tensor,
-    relation: PreparedRelation | None,
-    dropout: float = 0.0,
-    output_attentions: bool = False,
+    inputs: AttentionInputs, attn_implementation: str | None, output_attentions: bool = False
 ) -> tuple[Tensor, Tensor | None, str]:
     """Attention to the sampled tokens by the backend that the model was set to.
 
@@ -167,25 +139,23 @@ def attend(
     the eager computation.
 
     Args:
-        config: says what is computed, and by which backend (`attn_implementation`).
-        query, key, value, leak_logits, valid, relation, dropout: as in `fused_attention`.
+        inputs: what to compute from.
+        attn_implementation: the backend; `None` for the default.
         output_attentions: return the weights as well.
 
     Returns:
         The heads' outputs `(B, H, N, d)`, the weights `(B, H, N, K)` or `None`, and the name of the backend that ran.
     """
-    name = config._attn_implementation or DEFAULT_BACKEND
+    name = attn_implementation or DEFAULT_BACKEND
     tracing = torch.compiler.is_compiling()
-    tensors = (query, key, value, leak_logits, valid, relation)
-    choices = (config.attention_score, config.attention_probability, dropout)
     if output_attentions:
         if name != "eager" and not tracing:
             logger.warning_once(f"`{name}` forms no attention weights: calls with `output_attentions` run `eager`.")
-        heads, weights = eager_attention(*tensors, *choices, output_attentions=True)
+        heads, weights = eager_attention(inputs, output_attentions=True)
         return heads, weights, "eager"
     if tracing and not ATTENTION_BACKENDS[name].traceable:
         name = "eager"
-    return ATTENTION_BACKENDS[name].function(*tensors, *choices), None, name
+    return ATTENTION_BACKENDS[name].function(inputs), None, name
 
 
 def support_table() -> str:

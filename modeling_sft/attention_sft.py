@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .attention_dispatch_sft import attend
 from .configuration_sft import SFTEncoderConfig
+from .eager_attention_sft import AttentionInputs
 from .initialization_sft import unit_variance_linear
 from .relations_sft import build_relation
 from .sampling_sft import Sample, SFTSampler, gather_rows, mix_pairs
@@ -65,14 +66,22 @@ class SFTAttention(nn.Module):
         relation = None
         if self.relation is not None and relation_inputs is not None:
             relation = self.relation.prepare(relation_inputs, sample)
-        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
-        heads, attentions, backend = attend(
-            self.config, query, key, value, leak_logits, sample.valid, relation, dropout, output_attentions
+        inputs = AttentionInputs(
+            query,
+            key,
+            value,
+            leak_logits,
+            sample.valid,
+            relation,
+            self.config.attention_score,
+            self.config.attention_probability,
+            dropout=self.config.attention_probs_dropout_prob if self.training else 0.0,
         )
+        heads, attentions, backend = attend(inputs, self.config._attn_implementation, output_attentions)
         if not torch.compiler.is_compiling():
             self.last_backend = backend
         # At a million tokens these are the largest tensors beside the states.
-        del query, key, value, relation
+        del query, key, value, relation, inputs
         output = self.o_proj(heads.transpose(1, 2).reshape(batch, length, -1))
         return output, attentions, sample.indices, importance[..., :length].transpose(1, 2)
 

@@ -6,7 +6,7 @@ Cost and memory are O(N K): queries are handled in chunks, and nothing of size (
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -121,35 +121,40 @@ def attention_probabilities(scores: Tensor, valid: Tensor, leak_logits: Tensor |
     return positive / total
 
 
-def eager_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    leak_logits: Tensor | None,
-    valid: Tensor,
-    relation: PreparedRelation | None,
-    score: str,
-    probability: str,
-    dropout: float = 0.0,
-    output_attentions: bool = False,
-) -> tuple[Tensor, Tensor | None]:
+class AttentionInputs(NamedTuple):
+    """What every attention backend computes from; its result is `(B, H, N, d)` in the dtype of `value`."""
+
+    query: Tensor
+    """`(B, H, N, d_s)`."""
+    key: Tensor
+    """`(B, H, K, d_s)`, of the sampled tokens, as the next three."""
+    value: Tensor
+    """`(B, H, K, d)`."""
+    leak_logits: Tensor | None
+    """`(B, H, K)`, or `None` without leak."""
+    valid: Tensor
+    """`(B, S, K)` bool, S being 1 or H: which slots of the sample are in use."""
+    relation: PreparedRelation | None
+    """Scales and shifts the scores, or `None`."""
+    score: str
+    """A key of `ATTENTION_SCORES`."""
+    probability: str
+    """As in [`attention_probabilities`]."""
+    dropout: float = 0.0
+    """Probability with which weights are dropped."""
+
+
+def eager_attention(inputs: AttentionInputs, output_attentions: bool = False) -> tuple[Tensor, Tensor | None]:
     """Attention over sampled tokens in plain torch operations.
 
     Args:
-        query: `(B, H, N, d_s)`.
-        key: `(B, H, K, d_s)`.
-        value: `(B, H, K, d)`.
-        leak_logits: `(B, H, K)`, or `None`.
-        valid: `(B, S, K)` bool, S being 1 or H.
-        relation: scales and shifts the scores, or `None`.
-        score: a key of `ATTENTION_SCORES`.
-        probability: as in [`attention_probabilities`].
-        dropout: probability with which weights are dropped.
+        inputs: what to compute from.
         output_attentions: return the weights as well.
 
     Returns:
-        The heads' outputs `(B, H, N, d)` in the dtype of `value`, and the weights `(B, H, N, K)` or `None`.
+        The heads' outputs `(B, H, N, d)` and the weights `(B, H, N, K)` or `None`.
     """
+    query, key, value, leak_logits, valid, relation, score, probability, dropout = inputs
     dtype = torch.promote_types(query.dtype, torch.float32)
     batch, heads, length, _ = query.shape
     with maybe_autocast(query.device.type, enabled=False):
@@ -179,4 +184,4 @@ def eager_attention(
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2), None
 
 
-__all__ = ["ATTENTION_SCORES", "attention_probabilities", "eager_attention"]
+__all__ = ["ATTENTION_SCORES", "AttentionInputs", "attention_probabilities", "eager_attention"]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.utils.generic import maybe_autocast
 
-from .eager_attention_sft import MAXOUT_MEAN, MAXOUT_STD, PROBABILITY_EPS
+from .eager_attention_sft import MAXOUT_MEAN, MAXOUT_STD, PROBABILITY_EPS, AttentionInputs
 from .relations_sft import PreparedRelation
 from .sampling_sft import log_softplus
 
@@ -418,67 +418,24 @@ def _summed_leak(leak_logits: Tensor, valid: Tensor, probability: str, dtype: to
     return F.softplus(logits).masked_fill(~valid, 0.0).sum(-1)
 
 
-def _attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    leak_logits: Tensor | None,
-    valid: Tensor,
-    relation: PreparedRelation | None,
-    setting: Setting,
-) -> Tensor:
+def _attention(inputs: AttentionInputs, compiled: bool) -> Tensor:
+    query, key, value, leak_logits, valid, relation, score, probability, dropout = inputs
+    setting = Setting(score, probability, dropout, compiled)
     with maybe_autocast(query.device.type, enabled=False):
         dtype = torch.promote_types(query.dtype, torch.float32)
-        leak = None if leak_logits is None else _summed_leak(leak_logits, valid, setting.probability, dtype)
+        leak = None if leak_logits is None else _summed_leak(leak_logits, valid, probability, dtype)
         tensors = () if relation is None else tuple(relation)
         return _FusedAttention.apply(setting, type(relation), query, key, value, valid, leak, *tensors)
 
 
-def fused_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    leak_logits: Tensor | None,
-    valid: Tensor,
-    relation: PreparedRelation | None,
-    score: str,
-    probability: str,
-    dropout: float = 0.0,
-) -> Tensor:
-    """Attention over sampled tokens in tiles, recomputed in backward; no double backward.
-
-    Args:
-        query: `(B, H, N, d_s)`.
-        key: `(B, H, K, d_s)`.
-        value: `(B, H, K, d)`.
-        leak_logits: `(B, H, K)`, or `None`.
-        valid: `(B, S, K)` bool, S being 1 or H.
-        relation: scales and shifts the scores, or `None`.
-        score: a key of `TILE_SCORES`.
-        probability: `"relu"`, `"softplus"` or `"softmax"`.
-        dropout: probability with which weights are dropped.
-
-    Returns:
-        `(B, H, N, d)` in the dtype of `value`.
-    """
-    setting = Setting(score, probability, dropout, compiled=False)
-    return _attention(query, key, value, leak_logits, valid, relation, setting)
+def fused_attention(inputs: AttentionInputs) -> Tensor:
+    """Attention over sampled tokens in tiles, recomputed in backward; no double backward. Returns `(B, H, N, d)`."""
+    return _attention(inputs, compiled=False)
 
 
-def compiled_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    leak_logits: Tensor | None,
-    valid: Tensor,
-    relation: PreparedRelation | None,
-    score: str,
-    probability: str,
-    dropout: float = 0.0,
-) -> Tensor:
-    """[`fused_attention`] with tile bodies compiled by `torch.compile` at their first use, which takes 10 to 30 s."""
-    setting = Setting(score, probability, dropout, compiled=True)
-    return _attention(query, key, value, leak_logits, valid, relation, setting)
+def compiled_attention(inputs: AttentionInputs) -> Tensor:
+    """[`fused_attention`] with tile bodies compiled by `torch.compile` at their first use."""
+    return _attention(inputs, compiled=True)
 
 
 __all__ = ["compiled_attention", "fused_attention"]

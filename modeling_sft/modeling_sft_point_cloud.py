@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple, maybe_autocast, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -33,6 +34,10 @@ from .validation_sft import check_finite, check_neighbors, check_range, check_sh
 
 # What is kept of the state that all points of a cloud share.
 COMMON_PART = 0.1
+# Where a search for neighbours among all pairs is no longer cheap.
+MANY_POINTS = 16_384
+
+logger = logging.get_logger(__name__)
 
 
 class SFTPointCloudPreTrainedModel(SFTPreTrainedModel):
@@ -160,6 +165,11 @@ class SFTPointCloudModel(SFTPointCloudPreTrainedModel):
             point_features = None if point_features is None else point_features.masked_fill(~mask[..., None], 0.0)
             geometry = PointCloudGeometry(center_points(points, mask), normals)
             if neighbor_index is None:
+                if not torch.compiler.is_compiling() and points.shape[1] > MANY_POINTS:
+                    logger.warning_once(
+                        f"No `neighbor_index` for a cloud of more than {MANY_POINTS} points: the search takes O(N^2) time. "
+                        "Pass the neighbours that the processor finds in O(N log N)."
+                    )
                 neighbor_index = nearest_neighbors(geometry.points, mask, self.config.num_neighbors)
             neighbor_index = neighbor_index[..., : self.config.num_neighbors]
         hidden_states = self.embeddings(points, geometry, point_features, neighbor_index, category, mask)
@@ -270,14 +280,7 @@ class SFTForPointCloudClassification(SFTPointCloudPreTrainedModel):
         mask = resolve_mask(attention_mask, points)
         logits = self.classifier(outputs.last_hidden_state, mask)
         loss = None if labels is None else classification_loss(logits, labels, self.config, num_items_in_batch)
-        return SFTClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            sampled_tokens=outputs.sampled_tokens,
-            importance_scores=outputs.importance_scores,
-        )
+        return SFTClassifierOutput.of(outputs, logits, loss)
 
 
 class SFTForPointCloudSegmentation(SFTPointCloudPreTrainedModel):
@@ -336,14 +339,7 @@ class SFTForPointCloudSegmentation(SFTPointCloudPreTrainedModel):
                 raise ValueError(f"`labels` has shape {tuple(labels.shape)}: expected {tuple(mask.shape)}, per point.")
             labels = labels.masked_fill(~mask if labels.dim() == 2 else ~mask[..., None], -100)
             loss = classification_loss(logits, labels, self.config, num_items_in_batch)
-        return SFTClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            sampled_tokens=outputs.sampled_tokens,
-            importance_scores=outputs.importance_scores,
-        )
+        return SFTClassifierOutput.of(outputs, logits, loss)
 
 
 SFTPointCloudModel._auto_class = "AutoModel"

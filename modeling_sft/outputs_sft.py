@@ -43,5 +43,17 @@ class SFTClassifierOutput(ModelOutput):
     sampled_tokens: tuple[torch.Tensor, ...] | None = None
     importance_scores: tuple[torch.Tensor, ...] | None = None
 
+    @classmethod
+    def of(cls, outputs: SFTModelOutput, logits: torch.Tensor, loss: torch.Tensor | None) -> "SFTClassifierOutput":
+        """A head's output, with what its backbone recorded."""
+        return cls(
+            loss=loss,
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            sampled_tokens=outputs.sampled_tokens,
+            importance_scores=outputs.importance_scores,
+        )
+
 
 __all__ = ["SFTClassifierOutput", "SFTModelOutput"]

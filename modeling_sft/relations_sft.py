@@ -120,7 +120,7 @@ def pair_features(query_factors: Tensor, key_factors: Tensor) -> Tensor:
     if products.shape[2] == 2:
         return torch.cat([products[:, :, :1], squared_distance], dim=2)
     # Below the rounding of the squared distance, a direction is noise. One pass selects; a comparison and a `where`
-    # take ten times as long on CPU.
+    # take far longer on CPU.
     inverse_distance = squared_distance.clamp(min=1e-24).rsqrt()
     inverse_distance = torch.ops.aten.threshold_backward(inverse_distance, products[:, :, 5:6], 0)
     directions = products[:, :, 3:5] * inverse_distance
@@ -143,7 +143,7 @@ def _scale_and_bias(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """softplus(a . phi + ln(e - 1)) and b . phi in few passes over the (N, K) pairs; no gradient flows."""
     shifted, bias = _project(features, weight)
     shifted.add_(IDENTITY_OFFSET)
-    # Twice as fast as F.softplus on CPU; the maximum is exact where exp would overflow.
+    # Faster than F.softplus on CPU; the maximum is exact where exp would overflow.
     scale = shifted.clamp(max=80).exp_().add_(1).log_()
     return torch.maximum(scale, shifted, out=scale), bias
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import reference
 from configurations import covering_array, tiny_config
 from modeling_sft import SFTPointCloudConfig
+from modeling_sft.eager_attention_sft import AttentionInputs
 from modeling_sft.relations_sft import PointCloudGeometry, SFTPointCloudRelation
 from modeling_sft.sampling_sft import Sample
 
@@ -189,10 +190,10 @@ def prepared_relation(case: Case, inputs: Inputs) -> Any:
     return relation.prepare(geometry, Sample(inputs.indices, inputs.valid, weights, inputs.partners))
 
 
-def arguments(case: Case, inputs: Inputs) -> tuple[Any, ...]:
-    """The positional arguments that all attention functions share."""
+def arguments(case: Case, inputs: Inputs, dropout: float = 0.0) -> AttentionInputs:
+    """What all attention functions compute from."""
     leaves = inputs.leaves
-    return (
+    return AttentionInputs(
         leaves["query"],
         leaves["key"],
         leaves["value"],
@@ -201,6 +202,7 @@ def arguments(case: Case, inputs: Inputs) -> tuple[Any, ...]:
         prepared_relation(case, inputs),
         case.score,
         case.probability,
+        dropout,
     )
 
 
@@ -239,7 +241,7 @@ def outputs_and_gradients(
 ) -> dict[str, Tensor]:
     """The output of an attention function, as "output", and the gradient of each input by its name."""
     inputs = attention_inputs(case, dtype, seed=seed)
-    output = function(*arguments(case, inputs), **options)
+    output = function(arguments(case, inputs), **options)
     assert output.dtype == dtype
     found = gradients(output, inputs.leaves, upstream_gradient(case, seed))
     for name, gradient in found.items():

@@ -186,7 +186,7 @@ def test_sdpa_refuses_what_it_cannot_compute_when_called_itself() -> None:
     for field, value in changes.items():
         case = plain._replace(**{field: value})
         with pytest.raises(ValueError, match="sft_fused"):
-            sdpa_attention(*arguments(case, attention_inputs(case)))
+            sdpa_attention(arguments(case, attention_inputs(case)))
 
 
 @pytest.mark.parametrize("variables", [{"PATH": ""}, {"PATH": "", "CXX": "g++"}, {"CXX": "no-such-compiler"}], ids=str)
@@ -369,7 +369,7 @@ def test_the_table_says_which_backends_torch_func_can_transform(name: str, relat
 
     def total(query: Tensor) -> Tensor:
         leaves = inputs.leaves | {"query": query}
-        return ATTENTION_BACKENDS[name].function(*arguments(case, inputs._replace(leaves=leaves))).square().sum()
+        return ATTENTION_BACKENDS[name].function(arguments(case, inputs._replace(leaves=leaves))).square().sum()
 
     query = inputs.leaves["query"]
     if not ATTENTION_BACKENDS[name].transformable:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -27,6 +26,7 @@ from attention_cases import (
 from modeling_sft import eager_attention_sft
 from modeling_sft.eager_attention_sft import (
     ATTENTION_SCORES,
+    AttentionInputs,
     _ChannelwiseL1Distance,
     attention_probabilities,
     eager_attention,
@@ -39,8 +39,8 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def eager(*args: Any, **options: Any) -> Tensor:
-    return eager_attention(*args, **options)[0]
+def eager(inputs: AttentionInputs) -> Tensor:
+    return eager_attention(inputs)[0]
 
 
 @pytest.mark.parametrize("name", ["maxout", "dot", "signed_min"])
@@ -155,12 +155,12 @@ def test_outputs_and_gradients_equal_the_reference_at_odd_sizes(sizes: dict[str,
 def test_weights_equal_the_reference_and_give_the_output(probability: str, slots: str) -> None:
     case = Case(probability=probability, relation="mixed", scope="head", slots=slots, batch=2)
     inputs = attention_inputs(case)
-    output, weights = eager_attention(*arguments(case, inputs), output_attentions=True)
+    output, weights = eager_attention(arguments(case, inputs), output_attentions=True)
     assert weights is not None
     torch.testing.assert_close(weights, reference_weights(case, inputs), rtol=0, atol=1e-10)
     torch.testing.assert_close(weights @ inputs.leaves["value"], output, rtol=0, atol=1e-12)
     assert (weights.masked_select(~inputs.valid[:, :, None]) == 0).all()
-    assert eager_attention(*arguments(case, inputs))[1] is None
+    assert eager_attention(arguments(case, inputs))[1] is None
 
 
 @pytest.mark.parametrize("relation", ["none", "mixed"])

@@ -30,14 +30,14 @@ from attention_cases import (
     upstream_gradient,
 )
 from modeling_sft import fused_attention_sft
-from modeling_sft.eager_attention_sft import eager_attention
+from modeling_sft.eager_attention_sft import AttentionInputs, eager_attention
 from modeling_sft.fused_attention_sft import compiled_attention, fused_attention
 
 Attention = Callable[..., Tensor]
 
 
-def eager(*args: Any, **options: Any) -> Tensor:
-    return eager_attention(*args, **options)[0]
+def eager(inputs: AttentionInputs) -> Tensor:
+    return eager_attention(inputs)[0]
 
 
 EAGER, FUSED = pytest.param(eager, id="eager"), pytest.param(fused_attention, id="fused")
@@ -90,7 +90,7 @@ def test_tiles_are_as_small_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
     for queries in (100, 20, 4):
         cut_tiles(monkeypatch, case, queries)
         with AllocationRecorder() as recorder:
-            fused_attention(*arguments(case, inputs)).sum().backward()
+            fused_attention(arguments(case, inputs)).sum().backward()
         # One channel of the keys belongs to each tile as well.
         assert recorder.largest <= 4 * max(case.heads * queries * case.sampled, case.batch * case.heads * 100 * 5)
 
@@ -174,15 +174,15 @@ def test_inputs_need_not_be_contiguous(function: Attention, layout: str) -> None
     assert not leaves["query"].is_contiguous()
     valid = plain.valid.transpose(1, 2).contiguous().transpose(1, 2)
     inputs = Inputs(leaves, valid, plain.indices, plain.partners)
-    output = function(*arguments(case, inputs))
+    output = function(arguments(case, inputs))
     upstream = strided(upstream_gradient(case).float(), layout)
     found = {"output": output.detach()} | gradients(output, leaves, upstream)
     assert_close(found, expected_outputs_and_gradients(case), 1e-5)
 
     # The gradient of a sum is one expanded number.
-    expected = gradients(eager(*arguments(case, plain)), plain.leaves, torch.ones_like(output))
+    expected = gradients(eager(arguments(case, plain)), plain.leaves, torch.ones_like(output))
     assert_close(
-        gradients(function(*arguments(case, inputs)), leaves, torch.ones(()).expand_as(output)), expected, 1e-4
+        gradients(function(arguments(case, inputs)), leaves, torch.ones(()).expand_as(output)), expected, 1e-4
     )
 
 
@@ -190,8 +190,8 @@ def test_a_mask_that_is_expanded_is_read_right() -> None:
     case = Case(scope="head", relation="none", batch=2)
     inputs = attention_inputs(case, torch.float32)
     shared = inputs.valid[:, :1]
-    expanded = fused_attention(*arguments(case, inputs._replace(valid=shared.expand(-1, case.heads, -1))))
-    torch.testing.assert_close(expanded, eager(*arguments(case, inputs._replace(valid=shared))), rtol=1e-5, atol=1e-6)
+    expanded = fused_attention(arguments(case, inputs._replace(valid=shared.expand(-1, case.heads, -1))))
+    torch.testing.assert_close(expanded, eager(arguments(case, inputs._replace(valid=shared))), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("relation", ["none", "plain", "mixed"])
@@ -202,20 +202,20 @@ def test_any_subset_of_the_inputs_may_need_gradients(probability: str, relation:
     names = [name for name in expected if name != "output"]
     for needed in [{name} for name in names] + [set(names) - {name} for name in names]:
         inputs = attention_inputs(case, needed=needed)
-        output = fused_attention(*arguments(case, inputs))
+        output = fused_attention(arguments(case, inputs))
         found = gradients(output, inputs.leaves, upstream_gradient(case))
         assert_close(found, {name: expected[name] for name in needed}, 1e-10, needed)
     inputs = attention_inputs(case, needed=())
-    assert not fused_attention(*arguments(case, inputs)).requires_grad
+    assert not fused_attention(arguments(case, inputs)).requires_grad
 
 
 @fused_and_compiled
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_inference_gives_the_same_output(function: Attention, mode: Callable[[], Any]) -> None:
     case = Case(relation="mixed", batch=2)
-    expected = function(*arguments(case, attention_inputs(case, torch.float32)))
+    expected = function(arguments(case, attention_inputs(case, torch.float32)))
     with mode():
-        found = function(*arguments(case, attention_inputs(case, torch.float32)))
+        found = function(arguments(case, attention_inputs(case, torch.float32)))
     assert torch.equal(found, expected)
     assert not found.requires_grad
 
@@ -227,7 +227,7 @@ def test_gradients_equal_finite_differences() -> None:
         names = list(inputs.leaves)
 
         def run(*leaves: Tensor, case: Case = case, inputs: Inputs = inputs, names: list[str] = names) -> Tensor:
-            return fused_attention(*arguments(case, inputs._replace(leaves=dict(zip(names, leaves, strict=True)))))
+            return fused_attention(arguments(case, inputs._replace(leaves=dict(zip(names, leaves, strict=True)))))
 
         assert torch.autograd.gradcheck(run, tuple(inputs.leaves.values()), fast_mode=True), case
 
@@ -235,7 +235,7 @@ def test_gradients_equal_finite_differences() -> None:
 def test_gradients_of_gradients_raise() -> None:
     case = Case(relation="none")
     inputs = attention_inputs(case, torch.float32)
-    output = fused_attention(*arguments(case, inputs))
+    output = fused_attention(arguments(case, inputs))
     (gradient,) = torch.autograd.grad(output.square().sum(), [inputs.leaves["query"]], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
@@ -244,7 +244,7 @@ def test_gradients_of_gradients_raise() -> None:
 def test_backward_runs_twice_where_the_graph_is_kept() -> None:
     case = Case(relation="mixed")
     inputs = attention_inputs(case, torch.float32)
-    output = fused_attention(*arguments(case, inputs))
+    output = fused_attention(arguments(case, inputs))
     leaves = list(inputs.leaves.values())
     first = torch.autograd.grad(output.sum(), leaves, retain_graph=True)
     second = torch.autograd.grad(output.sum(), leaves)
@@ -261,7 +261,7 @@ def dropped_weights(function: Attention, case: Case, inputs: Inputs, seed: int) 
     identity = identity.expand(case.batch, case.heads, -1, -1)
     torch.manual_seed(seed)
     leaves = {name: leaf.detach() for name, leaf in inputs.leaves.items()} | {"value": identity}
-    return function(*arguments(case, inputs._replace(leaves=leaves)), dropout=RATE)
+    return function(arguments(case, inputs._replace(leaves=leaves), RATE))
 
 
 def square(**changes: Any) -> Case:
@@ -303,10 +303,10 @@ def test_dropout_is_reproducible_under_a_seed(function: Attention) -> None:
     assert torch.equal(dropped_weights(function, case, inputs, seed=0), first)
     assert not torch.equal(dropped_weights(function, case, inputs, seed=1), first)
     state = torch.get_rng_state()
-    function(*arguments(case, inputs), dropout=RATE)
+    function(arguments(case, inputs, RATE))
     assert not torch.equal(torch.get_rng_state(), state)
     state = torch.get_rng_state()
-    function(*arguments(case, inputs)).sum().backward()
+    function(arguments(case, inputs)).sum().backward()
     assert torch.equal(torch.get_rng_state(), state), "without dropout, nothing is drawn"
 
 
@@ -326,7 +326,7 @@ def test_backward_drops_what_forward_dropped(function: Attention, case: Case, mo
     expected = {"output": expected_output} | gradients(expected_output, again.leaves, upstream_gradient(case))
 
     torch.manual_seed(3)
-    output = function(*arguments(case, inputs), dropout=RATE)
+    output = function(arguments(case, inputs, RATE))
     torch.rand(5)
     state = torch.get_rng_state()
     found = {"output": output} | gradients(output, inputs.leaves, upstream_gradient(case))
@@ -342,9 +342,9 @@ def test_checkpointing_with_dropout_gives_the_same_gradients(function: Attention
         inputs = attention_inputs(case, torch.float32)
         torch.manual_seed(0)
         if checkpointed:
-            output = checkpoint(function, *arguments(case, inputs), dropout=RATE, use_reentrant=False)
+            output = checkpoint(function, arguments(case, inputs, RATE), use_reentrant=False)
         else:
-            output = function(*arguments(case, inputs), dropout=RATE)
+            output = function(arguments(case, inputs, RATE))
         torch.rand(5)
         results.append({"output": output} | gradients(output, inputs.leaves, upstream_gradient(case)))
     assert_close(results[1], {name: tensor.double() for name, tensor in results[0].items()}, 1e-7)
@@ -375,7 +375,7 @@ def training_memory(function: Attention, **changes: Any) -> AllocationRecorder:
     indices = torch.randperm(case.length, generator=generator)[:sampled].expand(1, case.samples, -1)
     inputs = Inputs(leaves, indices >= 0, indices, None)
     with AllocationRecorder() as recorder:
-        function(*arguments(case, inputs)).sum().backward()
+        function(arguments(case, inputs)).sum().backward()
     return recorder
 
 

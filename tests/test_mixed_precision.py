@@ -202,8 +202,8 @@ def test_scores_are_accumulated_in_float32(function: Callable[..., Tensor], scor
     case = Case(score=score, probability="softmax", leak=False, relation="none", score_channels=256)
     inputs = attention_inputs(case, torch.bfloat16)
     inputs = inputs._replace(leaves=inputs.leaves | {"value": inputs.leaves["value"].float()})
-    exact = function(*arguments(case, attention_inputs(case)))
-    assert relative_error(function(*arguments(case, inputs)), exact) < 1e-5
+    exact = function(arguments(case, attention_inputs(case)))
+    assert relative_error(function(arguments(case, inputs)), exact) < 1e-5
 
 
 @every_function
@@ -214,7 +214,7 @@ def test_autocast_leaves_the_attention_alone(function: Callable[..., Tensor], sc
         expected = outputs_and_gradients(function, case, torch.float32)
         inputs = attention_inputs(case, torch.float32)
         with torch.autocast("cpu", torch.bfloat16):
-            output = function(*arguments(case, inputs))
+            output = function(arguments(case, inputs))
         found = {"output": output} | gradients(output, inputs.leaves, upstream_gradient(case))
         for name, value in expected.items():
             assert found[name].dtype == torch.float32

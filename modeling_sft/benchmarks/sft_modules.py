@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..attention_dispatch_sft import ATTENTION_BACKENDS
 from ..attention_sft import SFTAttention
 from ..configuration_sft import SFTPointCloudConfig
+from ..eager_attention_sft import AttentionInputs
 from ..modeling_sft_point_cloud import SFTPointCloudModel
 from ..relations_sft import PointCloudGeometry
 from ..sampling_sft import SFTSampler
@@ -111,8 +112,10 @@ class AttentionFunction(nn.Module):
 
     def forward(self, valid: Tensor) -> Tensor:
         """The heads' outputs `(B, H, N, d)`, given which slots of the sample are in use, `(B, 1, K)` bool."""
-        operands = (self.query, self.key, self.value, self.leak_logits, valid)
-        return ATTENTION_BACKENDS[self.backend].function(*operands, None, self.score, self.probability)
+        inputs = AttentionInputs(
+            self.query, self.key, self.value, self.leak_logits, valid, None, self.score, self.probability
+        )
+        return ATTENTION_BACKENDS[self.backend].function(inputs)
 
 
 def attention_parts(module: nn.Module) -> list[SFTAttention | AttentionFunction]:

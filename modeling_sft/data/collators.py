@@ -41,6 +41,8 @@ class PointCloudCollator:
         batch = dict(self.processor.pad(items, return_tensors="pt"))
         labeled = ["labels" in item for item in items]
         if any(labeled):
+            if "labels" in batch:
+                raise ValueError("items have labels and point_labels; give one of the two.")
             if not all(labeled):
                 raise ValueError(f"items[{labeled.index(False)}] has no labels and others have; give all or none.")
             labels = [np.asarray(item["labels"]) for item in items]

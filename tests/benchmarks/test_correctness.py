@@ -35,11 +35,11 @@ def test_every_backend_passes(suite_name, name, dtype):
 def test_a_wrong_backend_fails(suite_name, name, part, monkeypatch):
     right = ATTENTION_BACKENDS["sft_fused"]
 
-    def wrong(query, *operands):
+    def wrong(inputs):
         if part == "outputs":
-            return right.function(query, *operands) * 1.0001
+            return right.function(inputs) * 1.0001
         # The same values; a gradient that is 2 % short.
-        return right.function(query * 0.98 + 0.02 * query.detach(), *operands)
+        return right.function(inputs._replace(query=inputs.query * 0.98 + 0.02 * inputs.query.detach()))
 
     monkeypatch.setitem(ATTENTION_BACKENDS, "sft_fused", right._replace(function=wrong))
     result = check(suite_name, name)
@@ -51,8 +51,8 @@ def test_a_wrong_backend_fails(suite_name, name, part, monkeypatch):
 def test_the_relation_is_part_of_the_check(monkeypatch):
     right = ATTENTION_BACKENDS["sft_fused"]
 
-    def without_relation(query, key, value, leak_logits, valid, relation, *choices):
-        return right.function(query, key, value, leak_logits, valid, None, *choices)
+    def without_relation(inputs):
+        return right.function(inputs._replace(relation=None))
 
     monkeypatch.setitem(ATTENTION_BACKENDS, "sft_fused", right._replace(function=without_relation))
     assert not check("layer", "layer_relation").passed

@@ -105,7 +105,7 @@ def test_an_interruption_keeps_the_results_and_append_goes_on(tmp_path, monkeypa
 
 def test_a_wrong_backend_stops_everything(tmp_path, monkeypatch):
     right = ATTENTION_BACKENDS["sft_fused"]
-    wrong = right._replace(function=lambda *operands: 1.01 * right.function(*operands))
+    wrong = right._replace(function=lambda inputs: 1.01 * right.function(inputs))
     monkeypatch.setitem(ATTENTION_BACKENDS, "sft_fused", wrong)
     with pytest.raises(CorrectnessError, match="sft_fused: relative RMS error"):
         run(tmp_path, "attention", lengths=[17], size=SIZE, models=["eager", "sft_fused"])
@@ -115,10 +115,10 @@ def test_a_wrong_backend_stops_everything(tmp_path, monkeypatch):
 def test_an_sft_case_that_cannot_be_checked_is_not_timed(tmp_path, monkeypatch):
     right = ATTENTION_BACKENDS["sft_fused"]
 
-    def inference_only(*operands):
+    def inference_only(inputs):
         if torch.is_grad_enabled():
             raise NotImplementedError("no gradient")
-        return right.function(*operands)
+        return right.function(inputs)
 
     monkeypatch.setitem(ATTENTION_BACKENDS, "sft_fused", right._replace(function=inference_only))
     rows = run(tmp_path, "attention", lengths=[17], size=SIZE, models=["eager", "sft_fused"], modes=["inference"])

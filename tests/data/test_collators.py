@@ -38,3 +38,17 @@ def test_labels_are_optional_but_not_for_some():
         PointCloudCollator(PROCESSOR)([item(3, labels=0), item(4)])
     with pytest.raises(ValueError, match="labels differ in shape"):
         PointCloudCollator(PROCESSOR)([item(3, labels=0), item(4, labels=np.zeros(2))])
+
+
+def test_labels_of_points_are_padded_and_the_category_goes_to_models_that_take_one():
+    items = [item(3, category=np.int64(4)), item(5, category=1)]
+    for one in items:
+        one["point_labels"] = np.arange(len(one["points"]))
+    batch = PointCloudCollator(PROCESSOR, with_category=True)(items)
+    assert batch["labels"].tolist() == [[0, 1, 2, -100, -100], [0, 1, 2, 3, 4]]
+    assert batch["category"].dtype == torch.int64 and batch["category"].tolist() == [4, 1]
+    assert "category" not in PointCloudCollator(PROCESSOR)(items)
+    with pytest.raises(ValueError, match=r"items\[1\] has no category"):
+        PointCloudCollator(PROCESSOR, with_category=True)([items[0], item(3, point_labels=np.zeros(3, int))])
+    with pytest.raises(ValueError, match="labels and point_labels"):
+        PointCloudCollator(PROCESSOR)([one | {"labels": 0} for one in items])
