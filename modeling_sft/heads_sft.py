@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from .configuration_sft import SFTEncoderConfig
@@ -65,7 +66,7 @@ class SFTSegmentationHead(nn.Module):
         return self.out_proj(self.dropout(self.activation(self.token_dense(hidden_states) + context)))
 
 
-def resolve_problem_type(config: SFTEncoderConfig, labels: Tensor) -> str:
+def resolve_problem_type(config: PreTrainedConfig, labels: Tensor) -> str:
     """The kind of target: `config.problem_type`, or what `num_labels` and the labels' dtype say."""
     if config.problem_type is not None:
         return config.problem_type
@@ -75,7 +76,7 @@ def resolve_problem_type(config: SFTEncoderConfig, labels: Tensor) -> str:
 
 
 def classification_loss(
-    logits: Tensor, labels: Tensor, config: SFTEncoderConfig, num_items_in_batch: Tensor | int | None = None
+    logits: Tensor, labels: Tensor, config: PreTrainedConfig, num_items_in_batch: Tensor | int | None = None
 ) -> Tensor:
     """Cross-entropy, binary cross-entropy or squared error by problem type, averaged over the labels present.
 

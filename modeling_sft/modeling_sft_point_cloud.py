@@ -167,7 +167,7 @@ class SFTPointCloudModel(SFTPointCloudPreTrainedModel):
             if neighbor_index is None:
                 if not torch.compiler.is_compiling() and points.shape[1] > MANY_POINTS:
                     logger.warning_once(
-                        f"No `neighbor_index` for a cloud of more than {MANY_POINTS} points: the search takes O(N^2) time. "
+                        f"No `neighbor_index` for more than {MANY_POINTS} points: the search takes O(N^2) time. "
                         "Pass the neighbours that the processor finds in O(N log N)."
                     )
                 neighbor_index = nearest_neighbors(geometry.points, mask, self.config.num_neighbors)

@@ -136,7 +136,8 @@ def test_the_gradient_at_a_single_tie_is_one_half(function: Attention) -> None:
     def slopes(query: float, key: float) -> tuple[Tensor, Tensor]:
         q, k = (torch.full((1, 1, 1, 1), x, requires_grad=True) for x in (query, key))
         value, valid = torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, dtype=torch.bool)
-        output = function(q, k, value, torch.zeros(1, 1, 1), valid, None, "maxout", "softplus")
+        inputs = AttentionInputs(q, k, value, torch.zeros(1, 1, 1), valid, None, "maxout", "softplus")
+        output = function(inputs)
         return torch.autograd.grad(output, [q, k])
 
     (above, none), (half_query, half_key) = slopes(0.75, 0.75 - 1e-6), slopes(0.75, 0.75)

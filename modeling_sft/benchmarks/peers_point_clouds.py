@@ -1,17 +1,21 @@
-"""The suite `point_clouds`: classifiers of clouds with normals.
-
-The peers look for neighbours by one function, `knn_edges`: PyTorch Geometric's own needs a compiled extension.
-"""
+"""The suite `point_clouds`: classifiers of clouds with normals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from ..baselines.point_clouds import (
+    DGCNN,
+    DGCNN_PUBLISHED_WIDTHS,
+    PointNet,
+    classification_head,
+    knn_edges,
+    shared_mlp,
+)
 from ..modeling_sft_point_cloud import SFTForPointCloudClassification
 from ..optional import import_optional
 from ..processing_point_cloud_sft import nearest_neighbors
@@ -20,117 +24,59 @@ from .inputs import random_surfaces
 from .sft_modules import sft_config
 
 NUM_CLASSES = 40
+NUM_FEATURES = 6
 NUM_NEIGHBORS = 16
-DGCNN_NEIGHBORS = 20
 POINT_TRANSFORMER_NEIGHBORS = 16
-DGCNN_PUBLISHED_WIDTHS = (64, 64, 128, 256)
-# Elements of one block of distances, 16 MiB in float32.
-KNN_BLOCK_ELEMENTS = 2**22
-
-
-@torch.no_grad()
-def knn_edges(x: Tensor, k: int) -> Tensor:
-    """Edges from the k nearest points of each point, itself included, to it; distances in blocks of queries.
-
-    Args:
-        x: `(B, N, C)`.
-        k: number of neighbours.
-
-    Returns:
-        `(2, B * N * k)` long, sources and targets, into the points of the whole batch.
-    """
-    batch, length, _ = x.shape
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
-    rows = max(1, KNN_BLOCK_ELEMENTS // (batch * length))
-    blocks = [
-        torch.cdist(x[:, start : start + rows], x).topk(min(k, length), largest=False).indices
-        for start in range(0, length, rows)
-    ]
-    first = torch.arange(0, batch * length, length, device=x.device)[:, None, None]
-    sources = torch.cat(blocks, dim=1) + first
-    targets = torch.arange(batch * length, device=x.device).repeat_interleave(sources.shape[-1])
-    return torch.stack([sources.flatten(), targets])
-
-
-def shared_mlp(widths: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
-    """Linear, batch norm and activation for each step of the widths."""
-    steps = [(nn.Linear(a, b, bias=False), nn.BatchNorm1d(b), activation()) for a, b in pairwise(widths)]
-    return nn.Sequential(*[layer for step in steps for layer in step])
-
-
-def classification_head(width: int) -> nn.Sequential:
-    """The head of PointNet and DGCNN without dropout: width, 512, 256, classes."""
-    return nn.Sequential(shared_mlp([width, 512, 256]), nn.Linear(256, NUM_CLASSES))
 
 
 class PeerClassifier(nn.Module):
     """A classifier of points and normals; takes and ignores the neighbours that SFT is given."""
+
+    def __init__(self, classify: nn.Module) -> None:
+        super().__init__()
+        self.classify = classify
 
     def forward(self, points: Tensor, normals: Tensor, neighbor_index: Tensor) -> Tensor:
         """Logits `(B, classes)` of `(B, N, 3)` points and normals."""
         dtype = next(self.parameters()).dtype
         return self.classify(points.to(dtype), torch.cat([points, normals], dim=-1).to(dtype))
 
-    def classify(self, points: Tensor, features: Tensor) -> Tensor:
-        """Logits `(B, classes)` of points `(B, N, 3)` and features `(B, N, 6)`."""
-        raise NotImplementedError
+
+def pointnet(workload: Workload) -> PeerClassifier:
+    """PointNet at its published widths."""
+    return PeerClassifier(PointNet(NUM_FEATURES, NUM_CLASSES))
 
 
-class PointNet(PeerClassifier):
-    """PointNet without its transforms (arXiv 1612.00593): shared perceptron, maximum over points, head."""
-
-    def __init__(self, workload: Workload) -> None:
-        super().__init__()
-        self.shared = shared_mlp([6, 64, 64, 64, 128, 1024])
-        self.head = classification_head(1024)
-
-    def classify(self, points: Tensor, features: Tensor) -> Tensor:
-        states = self.shared(features.flatten(0, 1)).unflatten(0, features.shape[:2])
-        return self.head(states.amax(1))
+def dgcnn(workload: Workload, widths: Sequence[int] | None = None) -> PeerClassifier:
+    """DGCNN, as wide and deep as the workload's models unless widths are given."""
+    widths = widths or [workload.size.hidden_size] * workload.size.num_hidden_layers
+    return PeerClassifier(DGCNN(NUM_FEATURES, NUM_CLASSES, widths))
 
 
-class DGCNN(PeerClassifier):
-    """DGCNN (arXiv 1801.07829): edge convolutions on neighbours in feature space, found anew in each layer."""
-
-    def __init__(self, workload: Workload, widths: Sequence[int] | None = None) -> None:
-        super().__init__()
-        widths = widths or [workload.size.hidden_size] * workload.size.num_hidden_layers
-        edge_conv = import_optional("torch_geometric.nn", "benchmark").EdgeConv
-        self.convolutions = nn.ModuleList(
-            [edge_conv(shared_mlp([2 * a, b], nn.LeakyReLU), aggr="max") for a, b in pairwise([6, *widths])]
-        )
-        self.shared = shared_mlp([sum(widths), 1024], nn.LeakyReLU)
-        self.head = classification_head(2048)
-
-    def classify(self, points: Tensor, features: Tensor) -> Tensor:
-        shape = points.shape[:2]
-        states, space, outputs = features.flatten(0, 1), points, []
-        for convolution in self.convolutions:
-            states = convolution(states, knn_edges(space, DGCNN_NEIGHBORS))
-            space = states.unflatten(0, shape)
-            outputs.append(states)
-        pooled = self.shared(torch.cat(outputs, dim=-1)).unflatten(0, shape)
-        return self.head(torch.cat([pooled.amax(1), pooled.mean(1)], dim=-1))
-
-
-class PointTransformer(PeerClassifier):
+class PointTransformer(nn.Module):
     """Layers of the Point Transformer (arXiv 2012.09164) with PyTorch Geometric's defaults, without pooling stages."""
 
     def __init__(self, workload: Workload) -> None:
         super().__init__()
         width, layers = workload.size.hidden_size, workload.size.num_hidden_layers
         convolution = import_optional("torch_geometric.nn", "benchmark").PointTransformerConv
-        self.embedding = shared_mlp([6, width])
+        self.embedding = shared_mlp([NUM_FEATURES, width])
         self.convolutions = nn.ModuleList([convolution(width, width) for _ in range(layers)])
         self.norms = nn.ModuleList([nn.BatchNorm1d(width) for _ in range(layers)])
-        self.head = classification_head(width)
+        self.head = classification_head(width, NUM_CLASSES)
 
-    def classify(self, points: Tensor, features: Tensor) -> Tensor:
+    def forward(self, points: Tensor, features: Tensor) -> Tensor:
+        """Logits `(B, classes)` of points `(B, N, 3)` and features `(B, N, 6)`."""
         edges = knn_edges(points, POINT_TRANSFORMER_NEIGHBORS)
         positions, states = points.flatten(0, 1), self.embedding(features.flatten(0, 1))
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             states = states + nn.functional.relu(norm(convolution(states, positions, edges)))
         return self.head(states.unflatten(0, points.shape[:2]).amax(1))
+
+
+def point_transformer(workload: Workload) -> PeerClassifier:
+    """Point Transformer layers."""
+    return PeerClassifier(PointTransformer(workload))
 
 
 class SFTClassifier(nn.Module):
@@ -187,12 +133,12 @@ POINT_CLOUDS = BenchmarkSuite(
         "sft_search": _sft("SFT (with neighbour search)", "sft_fused", searches_neighbors=True),
         "sft_compiled": _sft("SFT (neighbours given, compiled)", "sft_compiled", searches_neighbors=False),
         "sft_eager": _sft("SFT (neighbours given, eager)", "eager", searches_neighbors=False),
-        "pointnet": BenchmarkCase("PointNet", PointNet, logit_shapes),
-        "dgcnn": BenchmarkCase("DGCNN (equal widths)", DGCNN, logit_shapes),
+        "pointnet": BenchmarkCase("PointNet", pointnet, logit_shapes),
+        "dgcnn": BenchmarkCase("DGCNN (equal widths)", dgcnn, logit_shapes),
         "dgcnn_published": BenchmarkCase(
-            "DGCNN (64, 64, 128, 256)", partial(DGCNN, widths=DGCNN_PUBLISHED_WIDTHS), logit_shapes
+            "DGCNN (64, 64, 128, 256)", partial(dgcnn, widths=DGCNN_PUBLISHED_WIDTHS), logit_shapes
         ),
-        "point_transformer": BenchmarkCase("Point Transformer layers", PointTransformer, logit_shapes),
+        "point_transformer": BenchmarkCase("Point Transformer layers", point_transformer, logit_shapes),
     },
     default_models=("sft", "sft_search", "pointnet", "dgcnn", "dgcnn_published", "point_transformer"),
     reference="sft",

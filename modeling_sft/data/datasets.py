@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -23,15 +23,16 @@ class PreparedPointClouds(torch.utils.data.Dataset):
 
     Args:
         dataset: rows with `points` (n, 3) and, optionally, `normals` (n, 3), `point_features` (n, F) and `label`: a
-            `datasets.Dataset` or any sequence of mappings. With `point_labels` (n,), these are the targets and `label`
-            is the shape's category.
+            `datasets.Dataset` or any sequence of mappings.
         processor: prepares each row.
         augmentation: what to change at random; None changes nothing, and then items are computed once and kept in
             memory (once per worker process, if a DataLoader has workers).
         seed: an integer of at least 0.
+        target: the column to predict: `label`, or `point_labels` (n,), and then `label` is the shape's category.
 
     Raises:
-        ValueError: for a bad `seed`; when reading an item, for a row that the processor refuses (the row is named).
+        ValueError: for a bad `seed` or `target`; when reading an item, for a row that the processor refuses (the row
+            is named).
     """
 
     def __init__(
@@ -40,7 +41,10 @@ class PreparedPointClouds(torch.utils.data.Dataset):
         processor: SFTPointCloudProcessor,
         augmentation: PointCloudAugmentation | None = None,
         seed: int = 0,
+        target: Literal["label", "point_labels"] = "label",
     ) -> None:
+        if target not in ("label", "point_labels"):
+            raise ValueError(f"target must be 'label' or 'point_labels'; got {target!r}.")
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise ValueError(f"seed must be an integer of at least 0; got {seed!r}.")
         # Rows as NumPy arrays are read twice as fast as rows as lists, which take as long to convert again.
@@ -48,6 +52,7 @@ class PreparedPointClouds(torch.utils.data.Dataset):
         self.processor = processor
         self.augmentation = augmentation
         self.seed = seed
+        self.target = target
         # In shared memory, so that workers that live on through all epochs see the change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._cache: dict[int, dict[str, Any]] = {}
@@ -73,8 +78,8 @@ class PreparedPointClouds(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Arrays as `SFTPointCloudProcessor.preprocess` returns them, with the row's label.
 
-        A row with `point_labels` gives those, sub-sampled as its points, and its `label` as `category`; another row
-        gives its `label` as `labels`.
+        For `point_labels` these are sub-sampled as the points, and the row's `label`, if it has one, is `category`;
+        else the row's `label`, if it has one, is `labels`.
         """
         index = int(index)
         if not -len(self) <= index < len(self):
@@ -98,12 +103,12 @@ class PreparedPointClouds(torch.utils.data.Dataset):
                 row["points"],
                 row.get("normals"),
                 row.get("point_features"),
-                row.get("point_labels"),
+                row.get("point_labels") if self.target == "point_labels" else None,
                 augmentation=self.augmentation,
                 seed=(self.seed, epoch, index),
             )
         except ValueError as error:
             raise ValueError(f"Row {index}: {error}") from error
         if row.get("label") is not None:
-            item["category" if row.get("point_labels") is not None else "labels"] = row["label"]
+            item["category" if self.target == "point_labels" else "labels"] = row["label"]
         return item

@@ -74,7 +74,11 @@ def evaluate(
     if unknown or not rotations:
         raise ValueError(f"`rotations` must be among {', '.join(task.rotations)}, got {', '.join(unknown) or 'none'}.")
 
-    model = task.model_class.from_pretrained(folder)
+    model = task.model_class_of(recipe).from_pretrained(folder)
+    if recipe.baseline is not None and (num_sampled_tokens is not None or sampled_passes):
+        raise ValueError(
+            f"`num_sampled_tokens` and `sampled_passes` do not go with the baseline {recipe.baseline}: leave them out."
+        )
     if num_sampled_tokens is not None:
         model.set_num_sampled_tokens(num_sampled_tokens)
     processor = task.processor_class.from_pretrained(folder)
@@ -126,7 +130,7 @@ def evaluate(
         "split": split,
         "num_examples": len(rows),
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "num_sampled_tokens": model.config.num_sampled_tokens,
+        "num_sampled_tokens": getattr(model.config, "num_sampled_tokens", None),
         "seed": seed,
         "training_seed": recipe.seed,
         "batch_size": batch_size,
@@ -160,9 +164,11 @@ def format_report(report: dict[str, Any]) -> str:
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     table = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    k = report["num_sampled_tokens"]
+    sampled_tokens = "" if k is None else f", K = {k}"
     return (
         f"{report['model']}: {report['dataset']}, {report['split']} split, {report['num_examples']} examples, "
-        f"{report['num_parameters']:,} parameters, K = {report['num_sampled_tokens']}\n{table}"
+        f"{report['num_parameters']:,} parameters{sampled_tokens}\n{table}"
     )
 
 

@@ -135,6 +135,8 @@ class Recipe:
         importance_scorer (`ImportanceScorerSettings`): Learning rate and clipping of the importance scorers.
         sampling_noise_schedule (`SamplingNoiseSchedule`, *optional*): Annealing of the sampling noise.
         early_stopping (`EarlyStopping`, *optional*): When to stop before the last epoch.
+        baseline (`str`, *optional*): Model of other authors to train in place of SFT, for comparison; the task knows
+            which. `model` then holds its fields.
         attn_implementation (`str`, *optional*): Attention backend to train with; None takes the default.
         seed (`int`): Seeds weights, data order, augmentation, sampling and the validation split.
 
@@ -151,6 +153,7 @@ class Recipe:
     importance_scorer: ImportanceScorerSettings = field(default_factory=ImportanceScorerSettings)
     sampling_noise_schedule: SamplingNoiseSchedule | None = None
     early_stopping: EarlyStopping | None = None
+    baseline: str | None = None
     attn_implementation: str | None = None
     seed: int = 0
 
@@ -165,6 +168,8 @@ class Recipe:
         if not isinstance(self.dataset.get("name"), str):
             raise ValueError("`dataset.name` is missing: name the data set to train on.")
         _require_number("dataset", "validation_fraction", self.validation_fraction, maximum=0.9)
+        if self.baseline is not None and self.attn_implementation is not None:
+            raise ValueError("`attn_implementation` does not go with `baseline`: remove it.")
         if self.attn_implementation is not None and self.attn_implementation not in ATTENTION_BACKENDS:
             names = ", ".join(ATTENTION_BACKENDS)
             raise ValueError(f"`attn_implementation` is {self.attn_implementation!r}: use null or one of {names}.")

@@ -122,7 +122,7 @@ def train(
     # After Trainer's own seeding: processes that draw the same sampling noise would waste it.
     set_seed(recipe.seed, device_specific=True)
     if checkpoint is not None and training_had_finished(checkpoint, arguments):
-        best = task.model_class.from_pretrained(best_checkpoint_of(checkpoint))
+        best = task.model_class_of(recipe).from_pretrained(best_checkpoint_of(checkpoint))
         model.load_state_dict(best.state_dict())
         model.set_sampling_noise(best.config.sampling_noise)
         trainer.state = TrainerState.load_from_json(str(checkpoint / STATE_NAME))

@@ -7,9 +7,10 @@ import torch
 from allocations import AllocationRecorder
 from benchmark_cases import TINY, workload
 from modeling_sft.attention_sft import SFTAttention
-from modeling_sft.benchmarks import SUITES, peers_point_clouds
+from modeling_sft.baselines import point_clouds as baselines
+from modeling_sft.baselines.point_clouds import knn_edges
+from modeling_sft.benchmarks import SUITES
 from modeling_sft.benchmarks.measure import MODES, Step
-from modeling_sft.benchmarks.peers_point_clouds import knn_edges
 from modeling_sft.benchmarks.peers_tokens import build_longformer, build_nystromformer, build_perceiver
 from modeling_sft.benchmarks.sft_modules import SFTProjections, SFTSingleLayer, backends_used
 from modeling_sft.processing_point_cloud_sft import nearest_neighbors
@@ -125,7 +126,7 @@ def test_no_model_remembers_dropout():
 
 @pytest.mark.parametrize("block", [1, 60, 2**22])
 def test_neighbours_are_the_nearest_points_of_the_own_cloud(block, monkeypatch):
-    monkeypatch.setattr(peers_point_clouds, "KNN_BLOCK_ELEMENTS", block)
+    monkeypatch.setattr(baselines, "KNN_BLOCK_ELEMENTS", block)
     points = torch.randn(2, 13, 3, generator=torch.Generator().manual_seed(0))
     sources, targets = knn_edges(points, 4)
     assert torch.equal(targets, torch.arange(26).repeat_interleave(4))
@@ -153,7 +154,7 @@ def test_scenes_time_the_search_apart_from_the_model():
 
 def test_edge_convolutions_take_neighbours_in_feature_space(monkeypatch):
     spaces = []
-    monkeypatch.setattr(peers_point_clouds, "knn_edges", lambda x, k: spaces.append(x.shape) or knn_edges(x, k))
+    monkeypatch.setattr(baselines, "knn_edges", lambda x, k: spaces.append(x.shape) or knn_edges(x, k))
     made_step("point_clouds", "dgcnn_published")()
     assert spaces == [(2, 33, width) for width in (3, 64, 64, 128)]
 

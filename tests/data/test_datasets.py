@@ -128,3 +128,14 @@ def test_bad_rows_and_arguments_are_named(rows):
     for index in (6, -7):
         with pytest.raises(IndexError):
             PreparedPointClouds(rows, PROCESSOR)[index]
+
+
+def test_the_target_is_the_label_unless_points_are_labelled(rows):
+    row = {**rows[0], "point_labels": np.arange(len(rows[0]["points"]))}
+    whole = PreparedPointClouds([row], PROCESSOR)[0]
+    assert whole["labels"] == row["label"] and "point_labels" not in whole
+    each = PreparedPointClouds([row], PROCESSOR, target="point_labels")[0]
+    assert each["category"] == row["label"] and "labels" not in each
+    assert each["point_labels"].shape == (16,)
+    with pytest.raises(ValueError, match="target must be"):
+        PreparedPointClouds([row], PROCESSOR, target="labels")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 
 from ...augmentation_point_cloud_sft import PointCloudAugmentation, random_rotation
+from ...baselines.point_clouds import DGCNNForPointCloudClassification, PointNetForPointCloudClassification
 from ...configuration_sft import SFTPointCloudConfig
 from ...data.collators import PointCloudCollator
 from ...data.datasets import PreparedPointClouds
@@ -55,15 +56,15 @@ class RotatedRows:
 class PointCloudTask(Task):
     """What all tasks on point clouds share: data, processor, augmentation, rotations."""
 
-    config_class = SFTPointCloudConfig
     processor_class = SFTPointCloudProcessor
     augmentation_class = PointCloudAugmentation
     rotations = ("none", "z", "so3")
+    target: ClassVar[Literal["label", "point_labels"]] = "label"
 
     def validate(self, recipe: Recipe) -> None:
         super().validate(recipe)
         num_neighbors = self.build_processor(recipe).num_neighbors
-        if self.config_class(**recipe.model).num_neighbors != num_neighbors:
+        if self.model_class_of(recipe).config_class(**recipe.model).num_neighbors != num_neighbors:
             raise ValueError(
                 f"`processor.num_neighbors` ({num_neighbors}) and `model.num_neighbors` differ: set both alike."
             )
@@ -92,7 +93,7 @@ class PointCloudTask(Task):
         return RotatedRows(rows, rotation, seed)
 
     def prepare(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
-        return PreparedPointClouds(rows, processor, augmentation=augmentation, seed=seed)
+        return PreparedPointClouds(rows, processor, augmentation=augmentation, seed=seed, target=self.target)
 
     def build_collator(self, processor: Any, config: PreTrainedConfig) -> Callable[[list[dict]], dict]:
         return PointCloudCollator(processor, with_category=getattr(config, "num_categories", 0) > 0)
@@ -104,10 +105,12 @@ class PointCloudClassificationTask(PointCloudTask):
 
     name = "point-cloud-classification"
     model_class = SFTForPointCloudClassification
+    baselines = {"pointnet": PointNetForPointCloudClassification, "dgcnn": DGCNNForPointCloudClassification}
     main_metric = "accuracy"
 
     def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
-        return self.model_class(self.config_class(**recipe.model, **label_names_of(rows, "label")))
+        model_class = self.model_class_of(recipe)
+        return model_class(model_class.config_class(**recipe.model, **label_names_of(rows, "label")))
 
     def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
         check_label_names(config, rows.features["label"].names)
@@ -128,6 +131,7 @@ class PointCloudSegmentationTask(PointCloudTask):
     name = "point-cloud-segmentation"
     model_class = SFTForPointCloudSegmentation
     main_metric = "instance_miou"
+    target = "point_labels"
     names_from_data = (*Task.names_from_data, "num_categories", "category_parts")
 
     def dataset_options(self, recipe: Recipe) -> tuple[str, ...]:
@@ -151,7 +155,7 @@ class PointCloudSegmentationTask(PointCloudTask):
         if recipe.dataset.get("use_category", True):
             fields["category_parts"] = category_parts_of(rows)
             fields["num_categories"] = len(fields["category_parts"])
-        return self.model_class(self.config_class(**fields))
+        return self.model_class(SFTPointCloudConfig(**fields))
 
     def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
         check_label_names(config, rows.features["point_labels"].feature.names)

@@ -25,16 +25,16 @@ class Task(ABC):
 
     Class attributes:
         name (`str`): What a recipe's `task` says.
-        config_class, model_class, processor_class: Classes of the model that is trained and of its processor.
+        model_class, processor_class: Classes of the model that is trained and of its processor.
         augmentation_class: A dataclass of augmentation settings, or None for a task without augmentation.
         main_metric (`str`): The metric of [`Task.compute_metrics`] by which the best checkpoint is selected.
         greater_is_better (`bool`): Direction of the main metric.
         rotations (`tuple[str, ...]`): Rotations under which the task can be evaluated; `"none"` leaves data as it is.
         names_from_data (`tuple[str, ...]`): Fields of the configuration that the data set decides.
+        baselines (`dict`): Models of other authors that a recipe's `baseline` can name, with the model's interface.
     """
 
     name: ClassVar[str]
-    config_class: ClassVar[Any]
     model_class: ClassVar[Any]
     processor_class: ClassVar[Any]
     augmentation_class: ClassVar[Any | None] = None
@@ -42,6 +42,7 @@ class Task(ABC):
     greater_is_better: ClassVar[bool] = True
     rotations: ClassVar[tuple[str, ...]] = ("none",)
     names_from_data: ClassVar[tuple[str, ...]] = ("num_labels", "id2label", "label2id")
+    baselines: ClassVar[dict[str, Any]] = {}
 
     def validate(self, recipe: Recipe) -> None:
         """Raise a ValueError if a recipe's dataset, model, processor or augmentation section does not fit the task."""
@@ -51,7 +52,11 @@ class Task(ABC):
         for name in self.names_from_data:
             if name in recipe.model:
                 raise ValueError(f"`model.{name}` cannot stand in a recipe: the data set decides it; remove it.")
-        config_fields = {f.name for f in dataclasses.fields(self.config_class) if f.init}
+        if recipe.baseline is not None and recipe.baseline not in self.baselines:
+            known = ", ".join(self.baselines) or "none"
+            raise ValueError(f"Task `{self.name}` has no baseline {recipe.baseline!r}; it has {known}.")
+        config_class = self.model_class_of(recipe).config_class
+        config_fields = {f.name for f in dataclasses.fields(config_class) if f.init}
         reject_unknown_names(recipe.model, config_fields, "model")
         reject_unknown_names(recipe.processor, _argument_names(self.processor_class), "processor")
         if self.augmentation_class is not None:
@@ -59,11 +64,15 @@ class Task(ABC):
         elif recipe.augmentation:
             raise ValueError(f"Task `{self.name}` has no augmentation: remove the section `augmentation`.")
         try:
-            self.config_class(**recipe.model)
+            config_class(**recipe.model)
         except (StrictDataclassError, TypeError) as error:
             raise ValueError(f"Section `model`: {error}") from error
         self.build_processor(recipe)
         self.build_augmentation(recipe)
+
+    def model_class_of(self, recipe: Recipe) -> Any:
+        """Class of the model that a recipe trains."""
+        return self.model_class if recipe.baseline is None else self.baselines[recipe.baseline]
 
     def build_processor(self, recipe: Recipe) -> Any:
         """Build the processor that the recipe asks for."""
