@@ -142,12 +142,29 @@ def test_a_backbone_loads_into_a_head(tmp_path, model):
         assert torch.equal(head.sft.state_dict()[name], value), name
 
 
-def test_a_regression_head_trains():
-    model = build(dtype=torch.float32, num_labels=1, training=True)
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ({"num_labels": 1}, torch.tensor([0.5, -1.0])),
+        ({"num_labels": 3, "problem_type": "regression"}, torch.tensor([[0.5, -1.0, 2.0], [0.0, torch.nan, 1.0]])),
+        ({"num_labels": 3}, torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, torch.nan]])),
+    ],
+    ids=["regression", "several targets", "several labels"],
+)
+def test_regression_and_multi_label_heads_learn(changes, labels):
+    torch.manual_seed(0)
+    model = build(dtype=torch.float32, training=True, sampling_noise=0.0, **changes)
     batch = random_batch([6, 4], dtype=torch.float32)
-    output = model(**batch, labels=torch.tensor([0.5, -1.0]))
-    output.loss.backward()
-    assert output.logits.shape == (2, 1) and output.loss.isfinite()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(20):
+        optimiser.zero_grad()
+        output = model(**batch, labels=labels)
+        output.loss.backward()
+        optimiser.step()
+        losses.append(float(output.loss))
+    assert output.logits.shape == (2, changes["num_labels"])
+    assert losses[-1] < losses[0] / 3
 
 
 def test_tuples_without_return_dict(model, batch):
