@@ -92,6 +92,7 @@ def random_layers(
         sampling_noise=0.0,
         relation=False,
         local_mixing=False,
+        moment_invariants=False,
         norm_position=norm_position,
         residual_scale_init=1.0,
         initializer_range=width**-0.5,

@@ -237,7 +237,8 @@ def test_evaluation_is_deterministic_and_training_reproducible_under_a_seed(choi
     assert torch.equal(loss, same_loss)
     torch.testing.assert_close(gradients, same_gradients, rtol=0, atol=0)
     if choice["sampling_noise"] > 0:
-        assert not torch.equal(loss, train_step(1)[0])
+        # Little noise may leave one sample as it was.
+        assert not all(torch.equal(loss, train_step(seed)[0]) for seed in (1, 2, 3))
 
 
 def coloured_clouds(count: int, generator: torch.Generator) -> tuple[Batch, Tensor]:

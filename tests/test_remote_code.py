@@ -93,6 +93,11 @@ def test_the_folder_lists_its_whole_code(checkpoint):
     import json
 
     config = json.loads((checkpoint / "config.json").read_text())
-    assert set(config["auto_map"]) == {"AutoConfig", "AutoModel", "AutoModelForPointCloudClassification"}
+    assert set(config["auto_map"]) == {
+        "AutoConfig",
+        "AutoModel",
+        "AutoModelForPointCloudClassification",
+        "AutoModelForPointCloudSegmentation",
+    }
     for reference in config["auto_map"].values():
         assert (checkpoint / f"{reference.split('.')[0]}.py").is_file()

@@ -53,6 +53,7 @@ def build_layer(seed: int, **choice: Any) -> SFTLayer:
         "sampling_noise": 0.0,
         "relation": False,
         "local_mixing": False,
+        "moment_invariants": False,
         "norm_type": "batch",
         "residual_scale_init": 0.8,
         "initializer_range": WIDTH**-0.5,

@@ -84,7 +84,12 @@ class SFTClassifier(nn.Module):
 
     def __init__(self, workload: Workload, backend: str, searches_neighbors: bool) -> None:
         super().__init__()
-        fields = {"use_normals": True, "rotation_invariant": True, "num_labels": NUM_CLASSES}
+        fields = {
+            "use_normals": True,
+            "rotation_invariant": True,
+            "moment_invariants": False,
+            "num_labels": NUM_CLASSES,
+        }
         config = sft_config(workload.size, num_neighbors=NUM_NEIGHBORS, **fields)
         self.model = SFTForPointCloudClassification(config)
         self.model.set_attn_implementation(backend)

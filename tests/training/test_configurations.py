@@ -21,3 +21,7 @@ def test_recipes_are_valid(path):
     # A K that training never saw is no place to start from.
     low, high = config.num_sampled_tokens_range or (config.num_sampled_tokens,) * 2
     assert low <= config.num_sampled_tokens <= high
+
+
+def test_there_are_published_recipes():
+    assert {path.parent.name for path in RECIPES} >= {"digits", "meshes", "primitives-invariant", "shrec16-invariant"}

@@ -1,6 +1,5 @@
 import dataclasses
 import re
-from pathlib import Path
 
 import pytest
 import yaml
@@ -9,17 +8,6 @@ from modeling_sft.optional import import_optional
 from modeling_sft.training import Recipe, SamplingNoiseSchedule
 from modeling_sft.training.recipe import _parse_yaml
 from tiny_recipes import tiny_recipe, tiny_settings
-
-PUBLISHED = sorted((Path(__file__).resolve().parents[2] / "configuration").glob("*/recipe.yaml"))
-
-
-@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
-def test_published_recipes_are_valid(path):
-    assert Recipe.from_yaml(path).task == "point-cloud-classification"
-
-
-def test_there_are_published_recipes():
-    assert {path.parent.name for path in PUBLISHED} >= {"digits", "shrec16-invariant", "samsa-digits"}
 
 
 def test_recipe_survives_saving(tmp_path):
