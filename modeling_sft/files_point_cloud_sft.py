@@ -177,7 +177,7 @@ def _numbers(rows: Sequence[Sequence[str]], columns: int, what: str) -> NDArray[
     short = next((row for row in rows if len(row) < columns), None)
     if short is not None:
         raise ValueError(f"{what} {' '.join(short)!r} has fewer than {columns} numbers; the file may be truncated")
-    # NumPy takes several times as long to convert strings itself.
+    # NumPy takes longer to convert strings itself.
     return np.array([[float(word) for word in row[:columns]] for row in rows]).reshape(len(rows), columns)
 
 

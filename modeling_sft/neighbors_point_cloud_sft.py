@@ -50,7 +50,7 @@ def farthest_points(points: NDArray[Any], num_points: int) -> NDArray[np.int64]:
     coordinates = np.asarray(points, dtype=np.float64)
     coordinates = coordinates - coordinates.mean(axis=0)
     coordinates /= np.abs(coordinates).max() or 1.0
-    # One row per axis: sums over three short columns are several times slower.
+    # One row per axis: sums over three short columns are slower.
     axes = np.ascontiguousarray(coordinates.T)
     chosen = np.empty(num_points, dtype=np.int64)
     squared = np.einsum("cn,cn->n", axes, axes)

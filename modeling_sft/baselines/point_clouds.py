@@ -102,7 +102,6 @@ class PointCloudBaselineConfig(PreTrainedConfig):
 
     Args:
         use_normals (`bool`): normals enter beside the coordinates.
-        num_neighbors (`int`): what the processor lists; the baselines find their own neighbours.
         widths (`list[int]`): widths of DGCNN's edge convolutions.
         dropout (`float`): before the last layer.
     """
@@ -110,7 +109,6 @@ class PointCloudBaselineConfig(PreTrainedConfig):
     model_type = "point_cloud_baseline"
 
     use_normals: bool = True
-    num_neighbors: int = 16
     widths: list[int] | None = None
     dropout: float | int = 0.5
     problem_type: Literal["single_label_classification"] | None = None

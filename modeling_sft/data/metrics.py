@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from ..inputs_point_cloud_sft import IGNORED_LABEL
 from ..optional import import_optional
-
-IGNORED_LABEL = -100
 
 
 def classification_metrics(predictions: ArrayLike, labels: ArrayLike, num_labels: int) -> dict[str, float]:

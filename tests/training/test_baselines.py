@@ -10,12 +10,12 @@ from tiny_recipes import tiny_recipe
 
 BASELINE = (
     "dataset={name: primitives, num_train: 48, num_test: 18, validation_fraction: 0.25}",
-    "processor={num_neighbors: 4, use_normals: true, num_points: 30}",
+    "processor={num_neighbors: 0, use_normals: true, num_points: 30}",
 )
 
 
 def baseline_recipe(name, *overrides):
-    settings = ("model={num_neighbors: 4}" if name == "pointnet" else "model={num_neighbors: 4, widths: [8, 8]}",)
+    settings = ("model={}" if name == "pointnet" else "model={widths: [8, 8]}",)
     return tiny_recipe(*BASELINE, f"baseline={name}", *settings, *overrides)
 
 
@@ -61,4 +61,4 @@ def test_a_baseline_reads_coordinates_and_normals():
 )
 def test_wrong_recipes_are_refused(overrides, message):
     with pytest.raises(ValueError, match=message):
-        tiny_recipe(*BASELINE, "model={num_neighbors: 4}", *overrides)
+        tiny_recipe(*BASELINE, "model={}", *overrides)

@@ -35,7 +35,7 @@ def point_cloud_features(
     from datasets import Array2D, ClassLabel, Features
     from datasets import Sequence as SequenceFeature
 
-    # Array2D is read by one copy; nested lists of values take twenty times as long.
+    # Array2D is read by one copy; nested lists of values take far longer.
     features: dict[str, Any] = {name: Array2D((None, width), "float32") for name, width in widths.items()}
     features["label"] = ClassLabel(names=class_names)
     if part_names is not None:

@@ -64,7 +64,9 @@ class PointCloudTask(Task):
     def validate(self, recipe: Recipe) -> None:
         super().validate(recipe)
         num_neighbors = self.build_processor(recipe).num_neighbors
-        if self.model_class_of(recipe).config_class(**recipe.model).num_neighbors != num_neighbors:
+        config = self.model_class_of(recipe).config_class(**recipe.model)
+        # Baselines find their own neighbours.
+        if getattr(config, "num_neighbors", num_neighbors) != num_neighbors:
             raise ValueError(
                 f"`processor.num_neighbors` ({num_neighbors}) and `model.num_neighbors` differ: set both alike."
             )
