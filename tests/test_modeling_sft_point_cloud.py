@@ -9,6 +9,7 @@ from modeling_sft import (
     SFTForPointCloudClassification,
     SFTPointCloudConfig,
     SFTPointCloudModel,
+    modeling_sft_point_cloud,
 )
 from random_clouds import random_batch
 from tiny_models import build
@@ -100,6 +101,18 @@ def test_point_features_and_categories_change_the_output():
 def test_neighbours_are_computed_when_absent(model, batch):
     without = {name: value for name, value in batch.items() if name != "neighbor_index"}
     torch.testing.assert_close(model(**without).logits, model(**batch).logits)
+
+
+def test_a_search_among_many_points_is_warned_of(model, batch, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(modeling_sft_point_cloud.logger, "warning_once", warnings.append)
+    without = {name: value for name, value in batch.items() if name != "neighbor_index"}
+    model(**without)
+    monkeypatch.setattr(modeling_sft_point_cloud, "MANY_POINTS", 8)
+    model(**batch)
+    assert warnings == []
+    model(**without)
+    assert len(warnings) == 1 and "neighbor_index" in warnings[0]
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.0, True, "3"])

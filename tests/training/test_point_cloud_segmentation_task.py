@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modeling_sft import AutoModelForPointCloudSegmentation
-from modeling_sft.training import evaluate, format_report, get_task, train
+from modeling_sft.training import evaluate, format_report, get_task, tasks, train
 from tiny_recipes import tiny_recipe
 
 SEGMENTATION = (
@@ -87,6 +87,15 @@ def test_labels_follow_the_points_through_sub_sampling_and_augmentation():
     item = data[0]
     assert item["category"] == 1 and len(item["points"]) == len(item["point_labels"]) <= 30
     np.testing.assert_array_equal(item["point_labels"], item["points"][:, 0] > 0)
+
+
+def test_an_official_validation_split_is_used_as_it_is(monkeypatch):
+    rows = tasks.point_clouds.load_point_cloud_dataset("primitives", num_train=12, num_test=6)
+    splits = {"train": rows["train"].select(range(9)), "validation": rows["train"].select(range(9, 12))}
+    monkeypatch.setattr(tasks.point_clouds, "load_point_cloud_dataset", lambda name, data_dir, **options: splits)
+    task, recipe = get_task("point-cloud-segmentation"), segmentation_recipe()
+    for split, expected in splits.items():
+        assert task.load_rows(recipe, None, split) is expected
 
 
 def test_without_category_the_model_takes_none(tmp_path):
