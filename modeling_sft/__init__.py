@@ -3,23 +3,56 @@
 Importing the package registers its models with the Auto classes.
 """
 
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoProcessor,
+)
 
 from .augmentation_point_cloud_sft import PointCloudAugmentation
-from .auto_sft import AutoModelForPointCloudClassification, AutoModelForPointCloudSegmentation
-from .configuration_sft import SFTPointCloudConfig
+from .auto_sft import (
+    AutoModelForPointCloudClassification,
+    AutoModelForPointCloudSegmentation,
+    AutoModelForSequencePairClassification,
+)
+from .configuration_sft import SFTConfig, SFTPointCloudConfig
+from .feature_extraction_sft import SFTSequenceFeatureExtractor
 from .files_point_cloud_sft import load_point_cloud
+from .modeling_sft import (
+    SFTForMaskedLM,
+    SFTForQuestionAnswering,
+    SFTForSequenceClassification,
+    SFTForSequencePairClassification,
+    SFTForTokenClassification,
+    SFTModel,
+    SFTSequencePreTrainedModel,
+)
 from .modeling_sft_point_cloud import (
     SFTForPointCloudClassification,
     SFTForPointCloudSegmentation,
     SFTPointCloudModel,
     SFTPointCloudPreTrainedModel,
 )
-from .outputs_sft import SFTClassifierOutput, SFTModelOutput
+from .outputs_sft import SFTClassifierOutput, SFTModelOutput, SFTQuestionAnsweringOutput
 from .processing_point_cloud_sft import SFTPointCloudProcessor
 from .sampling_sft import Sample, farthest_point_selector, random_selector
+from .tokenization_sft import byte_tokenizer, character_tokenizer, list_ops_tokenizer
 
 __version__ = "0.1.0"
+
+AutoConfig.register(SFTConfig.model_type, SFTConfig, exist_ok=True)
+AutoModel.register(SFTConfig, SFTModel, exist_ok=True)
+AutoFeatureExtractor.register(SFTConfig, SFTSequenceFeatureExtractor, exist_ok=True)
+AutoModelForMaskedLM.register(SFTConfig, SFTForMaskedLM, exist_ok=True)
+AutoModelForSequenceClassification.register(SFTConfig, SFTForSequenceClassification, exist_ok=True)
+AutoModelForTokenClassification.register(SFTConfig, SFTForTokenClassification, exist_ok=True)
+AutoModelForQuestionAnswering.register(SFTConfig, SFTForQuestionAnswering, exist_ok=True)
+AutoModelForSequencePairClassification.register(SFTConfig, SFTForSequencePairClassification, exist_ok=True)
 
 AutoConfig.register(SFTPointCloudConfig.model_type, SFTPointCloudConfig, exist_ok=True)
 AutoModel.register(SFTPointCloudConfig, SFTPointCloudModel, exist_ok=True)
@@ -31,17 +64,31 @@ AutoProcessor.register(SFTPointCloudConfig, SFTPointCloudProcessor, exist_ok=Tru
 __all__ = [
     "AutoModelForPointCloudClassification",
     "AutoModelForPointCloudSegmentation",
+    "AutoModelForSequencePairClassification",
     "PointCloudAugmentation",
     "SFTClassifierOutput",
+    "SFTConfig",
+    "SFTForMaskedLM",
     "SFTForPointCloudClassification",
     "SFTForPointCloudSegmentation",
+    "SFTForQuestionAnswering",
+    "SFTForSequenceClassification",
+    "SFTForSequencePairClassification",
+    "SFTForTokenClassification",
+    "SFTModel",
     "SFTModelOutput",
     "SFTPointCloudConfig",
     "SFTPointCloudModel",
     "SFTPointCloudPreTrainedModel",
     "SFTPointCloudProcessor",
+    "SFTQuestionAnsweringOutput",
+    "SFTSequenceFeatureExtractor",
+    "SFTSequencePreTrainedModel",
     "Sample",
+    "byte_tokenizer",
+    "character_tokenizer",
     "farthest_point_selector",
+    "list_ops_tokenizer",
     "load_point_cloud",
     "random_selector",
 ]

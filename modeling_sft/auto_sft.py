@@ -37,4 +37,23 @@ class AutoModelForPointCloudSegmentation(_BaseAutoModelClass):
     _model_mapping: Any = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
 
 
-__all__ = ["AutoModelForPointCloudClassification", "AutoModelForPointCloudSegmentation"]
+class AutoModelForSequencePairClassification(_BaseAutoModelClass):
+    """Loads any registered model that classifies pairs of separately encoded sequences, by its configuration.
+
+    Example:
+
+    ```python
+    >>> from modeling_sft import AutoModelForSequencePairClassification
+
+    >>> model = AutoModelForSequencePairClassification.from_pretrained("path/to/checkpoint")
+    ```
+    """
+
+    _model_mapping: Any = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
+
+
+__all__ = [
+    "AutoModelForSequencePairClassification",
+    "AutoModelForPointCloudClassification",
+    "AutoModelForPointCloudSegmentation",
+]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from .attention_dispatch_sft import resolve_backend
 from .attention_sft import SFTAttention
 from .configuration_sft import SFTEncoderConfig
 from .encoder_sft import SFTLayer
-from .relations_sft import SFTPointCloudRelation
+from .relation_base_sft import SFTRelation
 from .sampling_sft import Selector, SFTSampler
 
 
@@ -33,20 +34,29 @@ class SFTPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, nn.Linear) and getattr(module, "starts_with_unit_variance", False):
-            initialization.normal_(module.weight, mean=0.0, std=module.in_features**-0.5)
+        if getattr(module, "starts_with_unit_variance", False):
+            self._start_with_unit_variance(module)
         elif isinstance(module, SFTSampler):
             initialization.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
             if module.bias is not None:
                 initialization.zeros_(module.bias)
             if module.extra_tokens is not None:
                 initialization.normal_(module.extra_tokens, mean=0.0, std=1.0)
-        elif isinstance(module, SFTPointCloudRelation):
+        elif isinstance(module, SFTRelation):
             # Zero on both: with softplus shifted to 1, the relation starts as the identity.
             initialization.zeros_(module.scale_weight)
             initialization.zeros_(module.bias_weight)
         elif isinstance(module, SFTLayer):
             initialization.constant_(module.residual_scale, self.config.residual_scale_init)
+
+    @staticmethod
+    def _start_with_unit_variance(module: Any) -> None:
+        if not isinstance(module, nn.Embedding):
+            initialization.normal_(module.weight, mean=0.0, std=module.weight[0].numel() ** -0.5)
+            return
+        initialization.normal_(module.weight, mean=0.0, std=1.0)
+        if module.padding_idx is not None:
+            initialization.zeros_(module.weight[module.padding_idx])
 
     def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
         """The attention backend for a request, `None` being the default.

@@ -179,6 +179,99 @@ class SFTEncoderConfig(PreTrainedConfig):
 
 
 @strict
+class SFTConfig(SFTEncoderConfig):
+    r"""Configuration of SFT for sequences: text, bytes, pixels, signals.
+
+    Args:
+        vocab_size (`int`, defaults to 260): token ids, those of [`byte_tokenizer`] by default; 0 for models of
+            continuous features alone.
+        num_input_features (`int`, defaults to 0): continuous features per step (a gray level, the channels of a
+            signal); 0 for models of token ids.
+        type_vocab_size (`int`, defaults to 0): token types; 0 for none.
+        position_embedding (`"sinusoidal"`, `"learned"` or `"none"`, defaults to `"sinusoidal"`): what tells positions
+            apart; sinusoids have no largest length.
+        max_position_embeddings (`int`, *optional*): number of learned positions, which `"learned"` needs.
+        relation (`bool`, defaults to `False`): lets features of the offset between two tokens scale and shift their
+            score. It makes attention several times as expensive, and positions are in the embeddings already.
+        local_mixing_size (`int`, defaults to 5): width of the depthwise convolution of each layer.
+        pad_token_id (`int`, *optional*, defaults to 0): the token whose embedding stays zero.
+        tie_word_embeddings (`bool`, defaults to `True`): lets masked language models share the weights of token
+            embeddings and output layer.
+
+    The other arguments are those of [`SFTEncoderConfig`].
+
+    Example:
+
+    ```python
+    >>> from modeling_sft import SFTConfig, SFTForSequenceClassification
+
+    >>> config = SFTConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_labels=2)
+    >>> model = SFTForSequenceClassification(config)
+
+    ```
+    """
+
+    model_type = "sft"
+    modality: ClassVar[str] = "sequence"
+
+    vocab_size: int = 260
+    num_input_features: int = 0
+    type_vocab_size: int = 0
+    position_embedding: Literal["sinusoidal", "learned", "none"] = "sinusoidal"
+    max_position_embeddings: int | None = None
+    relation: bool = False
+    pad_token_id: int | None = 0
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        # The whole map on every save: a head's repository must also load as AutoModel, and the other way round.
+        if self.vocab_size == 0:
+            self.pad_token_id = None
+        heads = ("MaskedLM", "SequenceClassification", "TokenClassification", "QuestionAnswering")
+        kwargs.setdefault(
+            "auto_map",
+            {
+                "AutoConfig": "configuration_sft.SFTConfig",
+                "AutoModel": "modeling_sft.SFTModel",
+                **{f"AutoModelFor{head}": f"modeling_sft.SFTFor{head}" for head in heads},
+                "AutoModelForSequencePairClassification": "modeling_sft.SFTForSequencePairClassification",
+            },
+        )
+        super().__post_init__(**kwargs)
+
+    def validate_architecture(self) -> None:
+        """Check ranges and combinations of fields; runs whenever a configuration is made."""
+        super().validate_architecture()
+        for name in ("vocab_size", "num_input_features", "type_vocab_size"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "use an integer of at least 0.")
+        _require(
+            self.vocab_size + self.num_input_features > 0,
+            "vocab_size",
+            self.vocab_size,
+            "a model needs token ids (`vocab_size`) or continuous inputs (`num_input_features`).",
+        )
+        positions = self.max_position_embeddings
+        _require(
+            positions is None or positions >= 1,
+            "max_position_embeddings",
+            positions,
+            "use an integer of at least 1, or None.",
+        )
+        _require(
+            self.position_embedding != "learned" or positions is not None,
+            "max_position_embeddings",
+            positions,
+            'set the largest length for `position_embedding="learned"`.',
+        )
+        _require(
+            self.pad_token_id is None or self.vocab_size == 0 or 0 <= self.pad_token_id < self.vocab_size,
+            "pad_token_id",
+            self.pad_token_id,
+            f"use None or a token id below `vocab_size` ({self.vocab_size}).",
+        )
+
+
+@strict
 class SFTPointCloudConfig(SFTEncoderConfig):
     r"""Configuration of SFT for point clouds.
 
@@ -224,7 +317,6 @@ class SFTPointCloudConfig(SFTEncoderConfig):
     category_parts: list[list[int]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        # The whole map on every save: a head's repository must also load as AutoModel, and the other way round.
         kwargs.setdefault(
             "auto_map",
             {
@@ -257,6 +349,7 @@ class SFTPointCloudConfig(SFTEncoderConfig):
         )
 
 
+SFTConfig._auto_class = "AutoConfig"
 SFTPointCloudConfig._auto_class = "AutoConfig"
 
-__all__ = ["SFTEncoderConfig", "SFTPointCloudConfig"]
+__all__ = ["SFTConfig", "SFTEncoderConfig", "SFTPointCloudConfig"]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.utils.generic import maybe_autocast
 
-from .relations_sft import PreparedRelation
+from .relation_base_sft import PreparedRelation
 from .sampling_sft import log_softplus
 
 # Mean and standard deviation of the larger of two independent standard normal variables.

@@ -8,6 +8,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .attention_sft import SFTAttention
 from .blocks_sft import in_blocks
 from .configuration_sft import SFTEncoderConfig
+from .local_mixing_sft import build_layer_mixing
 
 TOKENS_AT_A_TIME = 1024
 
@@ -86,7 +87,7 @@ class SFTFeedForward(nn.Module):
 
 
 class SFTLayer(GradientCheckpointingLayer):
-    """Attention to a sample and feed-forward, each a residual branch under one learned scale.
+    """Attention to a sample and feed-forward, each a residual branch under one learned scale; sequences mix before.
 
     Pre-norm: x + scale * Drop(branch(norm(x))); post-norm: norm(x + scale * Drop(branch(x))).
     """
@@ -95,6 +96,8 @@ class SFTLayer(GradientCheckpointingLayer):
         super().__init__()
         self.pre_norm = config.norm_position == "pre"
         self.hidden_dropout_prob, self.drop_path_prob = config.hidden_dropout_prob, config.drop_path_prob
+        self.local_mixing = build_layer_mixing(config)
+        self.local_mixing_norm = None if self.local_mixing is None else build_norm(config)
         self.attention = SFTAttention(config)
         self.attention_norm = build_norm(config)
         self.feed_forward = SFTFeedForward(config)
@@ -121,6 +124,11 @@ class SFTLayer(GradientCheckpointingLayer):
         Returns:
             `(B, N, D)`.
         """
+        if self.local_mixing is not None and self.local_mixing_norm is not None:
+            states = self.local_mixing_norm(hidden_states, mask) if self.pre_norm else hidden_states
+            hidden_states = self._residual(hidden_states, self.local_mixing(states, mask))
+            if not self.pre_norm:
+                hidden_states = self.local_mixing_norm(hidden_states, mask)
         states = self.attention_norm(hidden_states, mask) if self.pre_norm else hidden_states
         # One name throughout: what a branch is done with leaves memory.
         states = self.attention(states, mask, relation_inputs, num_sampled_tokens, output_attentions)[0]

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers.utils.generic import maybe_autocast
 
 from .eager_attention_sft import MAXOUT_MEAN, MAXOUT_STD, PROBABILITY_EPS, AttentionInputs
-from .relations_sft import PreparedRelation
+from .relation_base_sft import PreparedRelation
 from .sampling_sft import log_softplus
 
 # Elements of one tile of scores per thread: 512 KiB in float32, so that it and a temporary stay in the second cache.
@@ -424,7 +424,7 @@ def _attention(inputs: AttentionInputs, compiled: bool) -> Tensor:
     with maybe_autocast(query.device.type, enabled=False):
         dtype = torch.promote_types(query.dtype, torch.float32)
         leak = None if leak_logits is None else _summed_leak(leak_logits, valid, probability, dtype)
-        tensors = () if relation is None else tuple(relation)
+        tensors: Any = () if relation is None else relation
         return _FusedAttention.apply(setting, type(relation), query, key, value, valid, leak, *tensors)
 
 

@@ -19,9 +19,14 @@ from .geometry_sft import (
     local_invariants,
     nearest_neighbors,
 )
-from .heads_sft import SFTClassificationHead, SFTSegmentationHead, classification_loss
+from .heads_sft import (
+    SFTClassificationHead,
+    SFTSegmentationHead,
+    classification_loss,
+    token_classification_loss,
+)
 from .initialization_sft import unit_variance_linear
-from .local_mixing_sft import SFTEdgeMixing
+from .local_mixing_point_cloud_sft import SFTEdgeMixing
 from .moments_sft import (
     NUM_MOMENT_INVARIANTS,
     NUM_NORMAL_MOMENT_INVARIANTS,
@@ -29,7 +34,7 @@ from .moments_sft import (
     moment_invariants,
 )
 from .outputs_sft import SFTClassifierOutput, SFTModelOutput
-from .relations_sft import PointCloudGeometry
+from .relation_point_cloud_sft import PointCloudGeometry
 from .validation_sft import check_finite, check_neighbors, check_range, check_shape, resolve_mask
 
 # What is kept of the state that all points of a cloud share.
@@ -335,10 +340,7 @@ class SFTForPointCloudSegmentation(SFTPointCloudPreTrainedModel):
         logits = self.classifier(outputs.last_hidden_state, mask)
         loss = None
         if labels is not None:
-            if labels.shape[:2] != mask.shape:
-                raise ValueError(f"`labels` has shape {tuple(labels.shape)}: expected {tuple(mask.shape)}, per point.")
-            labels = labels.masked_fill(~mask if labels.dim() == 2 else ~mask[..., None], -100)
-            loss = classification_loss(logits, labels, self.config, num_items_in_batch)
+            loss = token_classification_loss(logits, labels, mask, self.config, num_items_in_batch)
         return SFTClassifierOutput.of(outputs, logits, loss)
 
 

@@ -1,6 +1,7 @@
 """Output classes: those of Transformers with what the sampler chose."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers.utils import ModelOutput
@@ -46,14 +47,34 @@ class SFTClassifierOutput(ModelOutput):
     @classmethod
     def of(cls, outputs: SFTModelOutput, logits: torch.Tensor, loss: torch.Tensor | None) -> "SFTClassifierOutput":
         """A head's output, with what its backbone recorded."""
-        return cls(
-            loss=loss,
-            logits=logits,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            sampled_tokens=outputs.sampled_tokens,
-            importance_scores=outputs.importance_scores,
-        )
+        return cls(loss=loss, logits=logits, **recorded(outputs))
 
 
-__all__ = ["SFTClassifierOutput", "SFTModelOutput"]
+@dataclass
+class SFTQuestionAnsweringOutput(ModelOutput):
+    """Output of the question-answering head.
+
+    Args:
+        loss: scalar, when the positions were given: the mean of both cross-entropies.
+        start_logits, end_logits: `(B, N)`, scores of each token as first and as last one of the answer; padding has
+            the lowest number of the dtype.
+        hidden_states, attentions, sampled_tokens, importance_scores: as in [`SFTModelOutput`].
+    """
+
+    loss: torch.Tensor | None = None
+    start_logits: torch.Tensor | None = None
+    end_logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    sampled_tokens: tuple[torch.Tensor, ...] | None = None
+    importance_scores: tuple[torch.Tensor, ...] | None = None
+
+
+def recorded(outputs: SFTModelOutput) -> dict[str, Any]:
+    """What a backbone recorded beside its states."""
+    return {
+        name: getattr(outputs, name) for name in ("hidden_states", "attentions", "sampled_tokens", "importance_scores")
+    }
+
+
+__all__ = ["SFTClassifierOutput", "SFTModelOutput", "SFTQuestionAnsweringOutput", "recorded"]

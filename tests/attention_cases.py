@@ -15,7 +15,7 @@ import reference
 from configurations import covering_array, tiny_config
 from modeling_sft import SFTPointCloudConfig
 from modeling_sft.eager_attention_sft import AttentionInputs
-from modeling_sft.relations_sft import PointCloudGeometry, SFTPointCloudRelation
+from modeling_sft.relation_point_cloud_sft import PointCloudGeometry, SFTPointCloudRelation
 from modeling_sft.sampling_sft import Sample
 
 SCORES = ("maxout", "dot", "signed_min")

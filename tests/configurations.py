@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from modeling_sft import SFTPointCloudConfig
+from modeling_sft import SFTConfig, SFTPointCloudConfig
 
 FACTORS: dict[str, tuple[Any, ...]] = {
     "attention_score": ("maxout", "dot", "signed_min"),
@@ -64,6 +64,11 @@ def full_product(factors: Mapping[str, Sequence[Any]] = FACTORS) -> list[Choice]
 
 
 COVERING = covering_array(FACTORS | EXTRA_FACTORS, strength=3)
+# Sequences repeat what all modalities share on fewer rows: all pairs, and all triples in the full tier.
+SEQUENCE_FACTORS = (
+    FACTORS | EXTRA_FACTORS | {"local_mixing": (True, False), "position_embedding": ("sinusoidal", "learned", "none")}
+)
+SEQUENCE_COVERING = covering_array(SEQUENCE_FACTORS)
 
 
 def name_of(choice: Mapping[str, Any]) -> str:
@@ -83,21 +88,39 @@ def parametrize_configurations(full: bool = True) -> Callable[[Callable[..., Non
     return pytest.mark.parametrize("choice", parameters)
 
 
+def parametrize_sequence_configurations(full: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Run a test on each `choice` of the sequences' covering array (all pairs).
+
+    With `full`, it runs in the full tier on all triples as well.
+    """
+    parameters = [pytest.param(choice, id=name_of(choice)) for choice in SEQUENCE_COVERING]
+    for choice in covering_array(SEQUENCE_FACTORS, strength=3) if full else []:
+        parameters.append(pytest.param(choice, id=f"full-{name_of(choice)}", marks=pytest.mark.full))
+    return pytest.mark.parametrize("choice", parameters)
+
+
+TINY: Choice = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 32,
+    "score_head_dim": 5,
+    "num_sampled_tokens": 7,
+    "sampling_temperature": 0.7,
+    "importance_scale": 1.3,
+    "norm_eps": 1e-3,
+    "local_mixing_size": 4,
+    "residual_scale_init": 1.0,
+    "num_labels": 5,
+}
+
+
 def tiny_config(**changes: Any) -> SFTPointCloudConfig:
     """A small configuration with odd sizes and no neutral factor: D = 24, H = 3, d = 8, d_s = 5, K = 7."""
-    fields: Choice = {
-        "hidden_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 3,
-        "intermediate_size": 32,
-        "score_head_dim": 5,
-        "num_sampled_tokens": 7,
-        "sampling_temperature": 0.7,
-        "importance_scale": 1.3,
-        "norm_eps": 1e-3,
-        "num_neighbors": 4,
-        "local_mixing_size": 4,
-        "residual_scale_init": 1.0,
-        "num_labels": 5,
-    }
-    return SFTPointCloudConfig(**(fields | changes))
+    return SFTPointCloudConfig(**(TINY | {"num_neighbors": 4} | changes))
+
+
+def tiny_sequence_config(**changes: Any) -> SFTConfig:
+    """As `tiny_config`, for sequences: 23 token ids, 2 token types, relation on."""
+    fields: Choice = {"vocab_size": 23, "type_vocab_size": 2, "max_position_embeddings": 80, "relation": True}
+    return SFTConfig(**(TINY | fields | changes))

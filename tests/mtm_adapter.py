@@ -1,7 +1,7 @@
 """Adapter that runs Transformers' own model tests against this package's classes."""
 
 import torch
-from mtm_harness import Suite, floats_tensor
+from mtm_harness import Suite, floats_tensor, ids_tensor
 
 import modeling_sft
 
@@ -24,14 +24,59 @@ def point_cloud_config() -> modeling_sft.SFTPointCloudConfig:
 
 def point_cloud_inputs(config: modeling_sft.SFTPointCloudConfig, batch_size: int, length: int) -> dict:
     """Random points with unit normals; every other row ends in two padded points."""
-    mask = torch.ones(batch_size, length, dtype=torch.long)
-    mask[::2, -2:] = 0
     normals = torch.nn.functional.normalize(floats_tensor([batch_size, length, 3]) - 0.5, dim=-1)
+    mask = padded_mask(batch_size, length)
     return {"points": floats_tensor([batch_size, length, 3]), "normals": normals, "attention_mask": mask}
 
 
+def sequence_config() -> modeling_sft.SFTConfig:
+    """A tiny configuration without randomness in training, sampling fewer tokens than the inputs have."""
+    return modeling_sft.SFTConfig(
+        vocab_size=99,
+        type_vocab_size=2,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=37,
+        num_sampled_tokens=4,
+        sampling_noise=0.0,
+        residual_scale_init=1.0,
+        local_mixing_size=3,
+        num_labels=3,
+    )
+
+
+def sequence_inputs(config: modeling_sft.SFTConfig, batch_size: int, length: int) -> dict:
+    """Random token ids of two types; every other row ends in two padded tokens."""
+    return {
+        "input_ids": ids_tensor([batch_size, length], config.vocab_size),
+        "attention_mask": padded_mask(batch_size, length),
+        "token_type_ids": ids_tensor([batch_size, length], config.type_vocab_size),
+    }
+
+
+def pair_inputs(config: modeling_sft.SFTConfig, batch_size: int, length: int) -> dict:
+    """Two random sequences per row, the second one shorter and without the last ids.
+
+    The test that shrinks the vocabulary removes those from `input_ids` alone.
+    """
+    return {
+        "input_ids": ids_tensor([batch_size, length], config.vocab_size),
+        "attention_mask": padded_mask(batch_size, length),
+        "pair_input_ids": ids_tensor([batch_size, length - 2], config.vocab_size - 15),
+        "pair_attention_mask": padded_mask(batch_size, length - 2),
+    }
+
+
+def padded_mask(batch_size: int, length: int) -> torch.Tensor:
+    """A mask whose every other row ends in two padded tokens."""
+    mask = torch.ones(batch_size, length, dtype=torch.long)
+    mask[::2, -2:] = 0
+    return mask
+
+
 def pad_tokens(inputs: dict, count: int) -> dict:
-    """The same clouds with `count` more padded points."""
+    """The same rows with `count` more padded tokens."""
     widths = {2: (0, count), 3: (0, 0, 0, count)}
     return {name: torch.nn.functional.pad(value, widths[value.dim()]) for name, value in inputs.items()}
 
@@ -61,5 +106,43 @@ SUITES = [
         config_has_text_modality=False,
         pad=pad_tokens,
         remote_code=True,
-    )
+    ),
+    Suite(
+        name="SFTSequence",
+        module="modeling_sft",
+        config=sequence_config,
+        inputs=sequence_inputs,
+        roles={
+            modeling_sft.SFTModel: "base",
+            modeling_sft.SFTForMaskedLM: "masked-lm",
+            modeling_sft.SFTForSequenceClassification: "sequence-classification",
+            modeling_sft.SFTForTokenClassification: "token-classification",
+        },
+        tester_attrs={"key_length": 4},
+        pad=pad_tokens,
+        remote_code=True,
+    ),
+    # On its own: it has no `logits` that the test of padding could compare.
+    Suite(
+        name="SFTQuestionAnswering",
+        module="modeling_sft",
+        config=sequence_config,
+        inputs=sequence_inputs,
+        roles={modeling_sft.SFTForQuestionAnswering: "question-answering"},
+        tester_attrs={"key_length": 4},
+    ),
+    Suite(
+        name="SFTSequencePair",
+        module="modeling_sft",
+        config=sequence_config,
+        inputs=pair_inputs,
+        roles={modeling_sft.SFTForSequencePairClassification: "custom"},
+        labels={
+            modeling_sft.SFTForSequencePairClassification: lambda config, batch_size, length: {
+                "labels": torch.arange(batch_size) % config.num_labels
+            },
+        },
+        tester_attrs={"key_length": 4},
+        pad=pad_tokens,
+    ),
 ]

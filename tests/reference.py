@@ -8,6 +8,7 @@ Sources: arXiv 2408.05822 (Sampling Foundational Transformer), arXiv 2408.05391 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -30,6 +31,12 @@ class Geometry(NamedTuple):
 
     points: Tensor
     normals: Tensor | None = None
+
+
+class Positions(NamedTuple):
+    """Positions (B, N) of the tokens of sequences."""
+
+    positions: Tensor
 
 
 def softplus(z: Tensor) -> Tensor:
@@ -82,6 +89,45 @@ def relation_of_tokens(points: Tensor, normals: Tensor | None, indices: Tensor) 
     row = torch.where(is_point, indices, torch.zeros_like(indices))
     phi = relation_features_point_cloud(points, normals, points[row], None if normals is None else normals[row])
     return phi * is_point[None, :, None].to(phi.dtype)
+
+
+def relation_features_sequence(offset: int) -> list[float]:
+    """phi of one offset: 1, sign, log(1 + |o|), cosines and sines of the periods 4, 16, ..., 4^8."""
+    angles = [2 * math.pi * offset / 4**power for power in range(1, 9)]
+    sign = (offset > 0) - (offset < 0)
+    return [1.0, float(sign), math.log1p(abs(offset)), *map(math.cos, angles), *map(math.sin, angles)]
+
+
+def relation_of_sequence(positions: Tensor, indices: Tensor) -> Tensor:
+    """phi (N, K, 19) of the queries at positions (N,) and the tokens at indices (K,); 0 where there is no token."""
+    rows = []
+    for query in positions.tolist():
+        for index in indices.tolist():
+            there = 0 <= index < len(positions)
+            rows.append(relation_features_sequence(query - int(positions[index])) if there else [0.0] * 19)
+    return torch.tensor(rows, dtype=torch.float64).view(len(positions), len(indices), 19)
+
+
+def relation_of_row(relation_inputs: Geometry | Positions, row: int, indices: Tensor) -> Tensor:
+    """phi (N, K, R) of one sample of the batch, whatever its modality."""
+    if isinstance(relation_inputs, Positions):
+        return relation_of_sequence(relation_inputs.positions[row], indices)
+    normals = None if relation_inputs.normals is None else relation_inputs.normals[row]
+    return relation_of_tokens(relation_inputs.points[row], normals, indices)
+
+
+def convolution_mixing(state: State, x: Tensor, mask: Tensor) -> Tensor:
+    """Each channel's sum over a window of tokens (B, N, D); an even window sees one token more behind than ahead."""
+    weight, bias = state["local_mixing.conv.weight"][:, 0], state["local_mixing.conv.bias"]
+    size, rows = weight.shape[1], []
+    for b, n in itertools.product(range(x.shape[0]), range(x.shape[1])):
+        total = bias
+        for tap in range(size):
+            other = n + tap - size // 2
+            if 0 <= other < x.shape[1] and mask[b, other]:
+                total = total + weight[:, tap] * x[b, other]
+        rows.append(total)
+    return torch.stack(rows).view_as(x)
 
 
 def probabilities(name: str, e: Tensor, valid: Tensor, leak_logits: Tensor | None) -> Tensor:
@@ -287,7 +333,7 @@ def attention(
     state: State,
     config: Any,
     x: Tensor,
-    geometry: Geometry | None,
+    geometry: Geometry | Positions | None,
     sample: Any,
     training: bool,
     noise: Tensor | None = None,
@@ -316,10 +362,9 @@ def attention(
             values = linear(state, "attention.v_proj", tokens)[:, h * value_width : (h + 1) * value_width]
             e = score(config.attention_score, queries[:, rows], keys)
             if config.relation and geometry is not None:
-                normals = None if geometry.normals is None else geometry.normals[b]
-                phi = relation_of_tokens(geometry.points[b], normals, indices)
+                phi = relation_of_row(geometry, b, indices)
                 if config.sampling_estimator == "soft" and training and partners is not None:
-                    partner_phi = relation_of_tokens(geometry.points[b], normals, partners)
+                    partner_phi = relation_of_row(geometry, b, partners)
                     phi = w[None, :, None] * phi + (1 - w)[None, :, None] * partner_phi
                 scale = phi @ state["attention.relation.scale_weight"][h, : phi.shape[-1]]
                 shift = phi @ state["attention.relation.bias_weight"][h, : phi.shape[-1]]
@@ -338,7 +383,7 @@ def layer(
     config: Any,
     x: Tensor,
     mask: Tensor,
-    geometry: Geometry | None,
+    geometry: Geometry | Positions | None,
     sample: Any,
     training: bool,
     noise: Tensor | None = None,
@@ -357,6 +402,10 @@ def layer(
 
     pre = config.norm_position == "pre"
     scale = state["residual_scale"]
+    if "local_mixing.conv.weight" in state:
+        mixed = convolution_mixing(state, normalise("local_mixing_norm", x) if pre else x, mask)
+        x = x + scale * mixed
+        x = x if pre else normalise("local_mixing_norm", x)
     inputs = normalise("attention_norm", x) if pre else x
     attended, attentions = attention(state, config, inputs, geometry, sample, training, noise)
     x = x + scale * attended

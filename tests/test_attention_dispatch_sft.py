@@ -33,7 +33,7 @@ from modeling_sft.attention_dispatch_sft import (
     support_table,
 )
 from modeling_sft.attention_sft import SFTAttention
-from modeling_sft.relations_sft import PointCloudGeometry
+from modeling_sft.relation_point_cloud_sft import PointCloudGeometry
 from random_clouds import Batch, random_batch
 from tiny_models import build
 

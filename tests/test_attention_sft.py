@@ -16,7 +16,7 @@ from modeling_sft import (
     eager_attention_sft,
     fused_attention_sft,
     geometry_sft,
-    local_mixing_sft,
+    local_mixing_point_cloud_sft,
 )
 from modeling_sft.attention_sft import SFTAttention
 from modeling_sft.eager_attention_sft import ATTENTION_SCORES
@@ -82,7 +82,7 @@ def test_queries_in_blocks_give_what_one_block_gives(
     batch.pop("neighbor_index")
     results = []
     for chunk_elements in (2**21, 2 * 3 * 7 * 6, 1):
-        for module in (eager_attention_sft, geometry_sft, local_mixing_sft):
+        for module in (eager_attention_sft, geometry_sft, local_mixing_point_cloud_sft):
             monkeypatch.setattr(module, "CHUNK_ELEMENTS", chunk_elements)
         monkeypatch.setattr(fused_attention_sft, "TILE_ELEMENTS", chunk_elements)
         monkeypatch.setattr(fused_attention_sft, "MIN_QUERIES", 1)

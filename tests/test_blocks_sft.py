@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from allocations import AllocationRecorder
-from modeling_sft import SFTPointCloudModel, encoder_sft, geometry_sft, local_mixing_sft
+from modeling_sft import SFTPointCloudModel, encoder_sft, geometry_sft, local_mixing_point_cloud_sft
 from modeling_sft.blocks_sft import in_blocks
 from tiny_models import build
 
@@ -15,7 +15,7 @@ CLOUD_SIZES = (211, 150)
 def small_blocks(monkeypatch):
     """Blocks that do not divide the clouds: 7 points in geometry and edge step, 100 tokens in the feed-forward."""
     # 2 clouds, 4 neighbours, width 24.
-    monkeypatch.setattr(local_mixing_sft, "CHUNK_ELEMENTS", 7 * 2 * 4 * 24)
+    monkeypatch.setattr(local_mixing_point_cloud_sft, "CHUNK_ELEMENTS", 7 * 2 * 4 * 24)
     monkeypatch.setattr(geometry_sft, "CHUNK_ELEMENTS", 7 * 2 * 4 * 4)
     monkeypatch.setattr(encoder_sft, "TOKENS_AT_A_TIME", 100)
 
@@ -82,7 +82,7 @@ def test_states_do_not_depend_on_blocks(request):
 def test_inference_holds_few_states_of_all_points(monkeypatch):
     fields = {"hidden_size": 64, "num_attention_heads": 4, "score_head_dim": 8, "intermediate_size": 512}
     model = build(SFTPointCloudModel, dtype=torch.float32, num_hidden_layers=3, num_sampled_tokens=16, **fields)
-    monkeypatch.setattr(local_mixing_sft, "CHUNK_ELEMENTS", 2**17)
+    monkeypatch.setattr(local_mixing_point_cloud_sft, "CHUNK_ELEMENTS", 2**17)
     batch = two_clouds(length=6000, dtype=torch.float32) | {"attention_mask": torch.ones(2, 6000)}
     with torch.no_grad():
         with AllocationRecorder() as recorder:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 HARNESS = Path(os.environ.get("SFT_SHARED", ROOT.parent / "shared")) / "tools" / "mtm"
 # What the adapter itself leaves out; the rest are skips of Transformers (no GPU, no generation, no images, ...).
-MAX_ADAPTER_SKIPS = 25
+MAX_ADAPTER_SKIPS = 5
 
 
 @pytest.mark.slow
@@ -34,4 +34,4 @@ def test_transformers_model_tests_pass(tmp_path):
     assert result.returncode == 0 and not failed, result.stdout[-3000:]
     skipped = [outcome["why"] for outcome in outcomes.values() if "adapter: " in outcome["why"]]
     assert len(skipped) <= MAX_ADAPTER_SKIPS
-    assert sum(outcome["outcome"] == "passed" for outcome in outcomes.values()) > 50
+    assert sum(outcome["outcome"] == "passed" for outcome in outcomes.values()) > 300

@@ -5,7 +5,7 @@ import re
 import pytest
 from huggingface_hub.errors import StrictDataclassError
 
-from modeling_sft import SFTPointCloudConfig
+from modeling_sft import SFTConfig, SFTPointCloudConfig
 
 
 @pytest.mark.parametrize(
@@ -107,3 +107,72 @@ def test_the_modality_is_the_class_and_not_a_field(tmp_path):
 def test_the_selection_at_inference_follows_the_noise(noise, choice, resolved):
     config = SFTPointCloudConfig(sampling_noise=noise, sampling_inference=choice)
     assert config.resolved_sampling_inference == resolved
+
+
+# Sequences
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"vocab_size": -1},
+        {"num_input_features": -1},
+        {"type_vocab_size": -1},
+        {"max_position_embeddings": 0},
+        {"local_mixing_size": 0},
+        {"pad_token_id": 260},
+        {"pad_token_id": -1},
+        {"hidden_size": 30},
+    ],
+    ids=str,
+)
+def test_out_of_range_fields_of_sequences_raise_naming_field_value_and_remedy(changes):
+    (field, value), *_ = changes.items()
+    with pytest.raises(StrictDataclassError, match=f"`{field}` is {re.escape(repr(value))}: use"):
+        SFTConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vocab_size": 0}, "`vocab_size` is 0: a model needs token ids .* or continuous inputs"),
+        ({"position_embedding": "learned"}, "`max_position_embeddings` is None: set the largest length"),
+        ({"position_embedding": "rotary"}, "position_embedding"),
+        ({"vocab_size": "260"}, "vocab_size"),
+    ],
+    ids=str,
+)
+def test_sequence_fields_that_do_not_fit_raise(changes, message):
+    with pytest.raises((StrictDataclassError, TypeError), match=message):
+        SFTConfig(**changes)
+
+
+def test_near_misses_of_sequence_fields_raise_with_the_suggestion():
+    with pytest.raises(ValueError, match="`max_position_embedding`: did you mean `max_position_embeddings`"):
+        SFTConfig(max_position_embedding=512)
+
+
+def test_what_sequences_accept():
+    assert SFTConfig(vocab_size=0, num_input_features=1).vocab_size == 0
+    assert SFTConfig(pad_token_id=None).pad_token_id is None
+    assert SFTConfig(pad_token_id=259).pad_token_id == 259
+    # Offsets are in the embeddings: the relation, which costs, is off, unlike that of clouds.
+    assert (SFTConfig().relation, SFTPointCloudConfig().relation) == (False, True)
+    assert SFTConfig.modality == "sequence" and "modality" not in SFTConfig().to_dict()
+
+
+def test_a_round_trip_of_a_sequence_configuration_keeps_every_field(tmp_path):
+    config = SFTConfig(
+        vocab_size=31,
+        num_input_features=2,
+        type_vocab_size=2,
+        position_embedding="learned",
+        max_position_embeddings=64,
+        relation=True,
+        pad_token_id=None,
+        num_labels=4,
+    )
+    config.save_pretrained(tmp_path)
+    loaded = SFTConfig.from_pretrained(tmp_path)
+    assert loaded.to_dict() == config.to_dict()
+    assert "SFTForSequencePairClassification" in str(loaded.auto_map)

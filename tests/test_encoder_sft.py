@@ -13,7 +13,7 @@ import reference
 from configurations import parametrize_configurations, tiny_config
 from modeling_sft import SFTPointCloudModel
 from modeling_sft.encoder_sft import SFTLayer, build_norm
-from modeling_sft.relations_sft import PointCloudGeometry
+from modeling_sft.relation_point_cloud_sft import PointCloudGeometry
 from modeling_sft.sampling_sft import Sample
 from random_clouds import random_batch
 from tiny_models import randomise

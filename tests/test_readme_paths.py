@@ -1,5 +1,7 @@
 """The README's paths from a user's own files to a prediction, word for word."""
 
+import ast
+import csv
 import os
 import re
 import subprocess
@@ -31,6 +33,26 @@ def shape(kind: str, rng: np.random.Generator):
     return creation.torus(major_radius=rng.uniform(1.0, 1.5), minor_radius=rng.uniform(0.1, 0.3))
 
 
+def runner(folder: Path):
+    """A function that runs a command of the README in a folder with the scripts and recipes, and gives its output."""
+    for name in ("scripts", "configuration"):
+        (folder / name).symlink_to(ROOT / name)
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "HF_HOME": str(folder / "cache"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+    def run(*command: str) -> str:
+        result = subprocess.run(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+        return result.stdout
+
+    return run
+
+
 @pytest.mark.slow
 def test_from_a_folder_of_meshes_to_a_prediction(tmp_path):
     rng = np.random.default_rng(0)
@@ -40,22 +62,7 @@ def test_from_a_folder_of_meshes_to_a_prediction(tmp_path):
         for number in range(20):
             shape(kind, rng).export(folder / f"{number}.{SUFFIXES[number % 4]}")
     shape("ring", rng).export(tmp_path / "new_shape.stl")
-    for name in ("scripts", "configuration"):
-        (tmp_path / name).symlink_to(ROOT / name)
-
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "HF_HOME": str(tmp_path / "cache"),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-
-    def run(*command: str) -> str:
-        result = subprocess.run(
-            command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-        )
-        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
-        return result.stdout
-
+    run = runner(tmp_path)
     text = section("Your own shapes")
     (commands,) = blocks(text, "bash")
     report = run("bash", "-ec", commands)
@@ -64,3 +71,38 @@ def test_from_a_folder_of_meshes_to_a_prediction(tmp_path):
     assert re.fullmatch(r"ring: (0\.\d\d|1\.00)\n", prediction), prediction
     accuracy = float(re.search(r"^none +([\d.]+)", report, re.MULTILINE)[1])
     assert accuracy > 80, report
+
+
+OPINIONS = {
+    "positive": ["wonderful", "the best", "a pleasure", "great fun", "moving"],
+    "negative": ["dull", "the worst", "a waste", "a great bore", "annoying"],
+}
+
+
+def review(opinion: str, rng: np.random.Generator) -> str:
+    parts = ["I saw this film last year", "the cast is new", "it is set in Rome", "my seat was fine"]
+    remarks = [f"it was {word}" for word in rng.choice(OPINIONS[opinion], rng.integers(2, 5))]
+    sentences = [*rng.choice(parts, rng.integers(1, 4)), *remarks]
+    return ". ".join(sentences[index] for index in rng.permutation(len(sentences))) + "."
+
+
+@pytest.mark.slow
+def test_from_a_table_of_texts_to_a_prediction(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "my_texts").mkdir()
+    for split, count in (("train", 400), ("test", 100)):
+        with (tmp_path / "my_texts" / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("text", "label"))
+            opinions = rng.choice(list(OPINIONS), count)
+            writer.writerows((review(opinion, rng), opinion) for opinion in opinions)
+
+    run = runner(tmp_path)
+    text = section("Your own texts")
+    (commands,) = blocks(text, "bash")
+    report = run("bash", "-ec", commands)
+    accuracy = float(re.search(r"^none +([\d.]+)", report, re.MULTILINE)[1])
+    assert accuracy > 90, report
+    (snippet,) = blocks(text, "python")
+    (prediction,) = ast.literal_eval(run(sys.executable, "-c", snippet))
+    assert prediction["label"] == "positive" and prediction["score"] > 0.5

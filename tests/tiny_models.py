@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from configurations import tiny_config
-from modeling_sft import SFTForPointCloudClassification
+from configurations import tiny_config, tiny_sequence_config
+from modeling_sft import SFTForPointCloudClassification, SFTForSequenceClassification
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -44,4 +44,17 @@ def build(
     """A randomised tiny model of `cls` in `dtype`; `changes` go to the configuration."""
     torch.manual_seed(seed)
     model = randomise(cls(tiny_config(**changes)), seed)
+    return model.to(dtype).train(training)
+
+
+def build_sequence(
+    cls: Callable[..., Any] = SFTForSequenceClassification,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+    training: bool = False,
+    **changes: Any,
+) -> Any:
+    """As `build`, for models of sequences."""
+    torch.manual_seed(seed)
+    model = randomise(cls(tiny_sequence_config(**changes)), seed)
     return model.to(dtype).train(training)

@@ -1,4 +1,4 @@
-"""A recipe that trains in seconds."""
+"""Recipes that train in seconds."""
 
 from __future__ import annotations
 
@@ -44,15 +44,39 @@ TINY: dict[str, Any] = {
     },
 }
 
+TINY_SEQUENCE: dict[str, Any] = {
+    "task": "sequence-classification",
+    "seed": 0,
+    "dataset": {"name": "text_files", "validation_fraction": 0.25},
+    "model": {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "score_head_dim": 4,
+        "num_sampled_tokens": 6,
+        "residual_scale_init": 1.0,
+        "initializer_range": 0.25,
+        "sampling_noise": 0.5,
+    },
+    "processor": {"tokenizer": "bytes", "max_length": 40},
+    "training": TINY["training"],
+}
 
-def tiny_settings(*overrides: str) -> dict[str, Any]:
+
+def tiny_settings(*overrides: str, settings: dict[str, Any] = TINY) -> dict[str, Any]:
     """The settings with dotted overrides, as nested dictionaries that the caller may change."""
-    settings = copy.deepcopy(TINY)
+    settings = copy.deepcopy(settings)
     for override in overrides:
         _apply_override(settings, override)
     return settings
 
 
 def tiny_recipe(*overrides: str) -> Recipe:
-    """The recipe with dotted overrides."""
+    """The point-cloud recipe with dotted overrides."""
     return Recipe.from_dict(tiny_settings(*overrides))
+
+
+def tiny_sequence_recipe(*overrides: str) -> Recipe:
+    """The text recipe with dotted overrides; its data set is a folder that the test writes."""
+    return Recipe.from_dict(tiny_settings(*overrides, settings=TINY_SEQUENCE))
