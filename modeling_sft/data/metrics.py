@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -141,4 +142,55 @@ def segmentation_metrics(
         "instance_miou": float(instance_iou.mean()),
         "class_miou": float(class_miou),
         "accuracy": float((predicted == expected)[counted].mean()),
+    }
+
+
+def regression_metrics(predictions: ArrayLike, labels: ArrayLike) -> dict[str, float]:
+    """Errors of predicted numbers.
+
+    Args:
+        predictions, labels: (n,) or (n, 1) finite numbers.
+
+    Returns:
+        "mean_absolute_error" and "root_mean_squared_error", in units of the labels, and "r2", the share of the
+        variance explained.
+
+    Raises:
+        ValueError: for empty input, different lengths, or numbers that are not finite.
+    """
+    guessed, expected = np.asarray(predictions, np.float64).reshape(-1), np.asarray(labels, np.float64).reshape(-1)
+    metrics = import_optional("sklearn.metrics", "sequences")
+    return {
+        "mean_absolute_error": float(metrics.mean_absolute_error(expected, guessed)),
+        "root_mean_squared_error": float(metrics.root_mean_squared_error(expected, guessed)),
+        "r2": float(metrics.r2_score(expected, guessed)) if len(expected) > 1 else float("nan"),
+    }
+
+
+def masked_token_metrics(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:
+    """How well masked tokens were predicted.
+
+    Args:
+        scores: (n, L, 2) of each token, the cross-entropy of its prediction in nats and whether the best guess was
+            right, 1 or 0.
+        labels: (n, L) token ids, -100 where nothing was masked.
+
+    Returns:
+        "cross_entropy" in nats, "bits_per_token" and "perplexity" that follow from it, and "accuracy".
+
+    Raises:
+        ValueError: for shapes that do not fit, or no masked token.
+    """
+    values, expected = np.asarray(scores, np.float64), np.asarray(labels)
+    if values.shape != (*expected.shape, 2):
+        raise ValueError(f"scores has shape {values.shape}; expected {(*expected.shape, 2)}.")
+    masked = expected != IGNORED_LABEL
+    if not masked.any():
+        raise ValueError("labels has no masked token.")
+    loss = float(values[masked][:, 0].mean())
+    return {
+        "cross_entropy": loss,
+        "bits_per_token": loss / math.log(2),
+        "perplexity": math.exp(loss) if loss < 700 else math.inf,
+        "accuracy": float(values[masked][:, 1].mean()),
     }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from typing import TYPE_CHECKING, Any
 
-from ..optional import import_optional
 from .point_cloud_readers import READERS, point_cloud_rows
+from .registry import read_by_name
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -32,17 +31,7 @@ def load_point_cloud_dataset(name: str, data_dir: str | os.PathLike[str] | None 
             them) and for damaged ones.
         ImportError: for files that need an optional library that is not installed.
     """
-    if name not in READERS:
-        close = difflib.get_close_matches(str(name), READERS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"name {name!r} is no known point-cloud data set ({', '.join(READERS)}).{hint}")
-    entry = READERS[name]
-    unknown = sorted(set(options) - set(entry.options))
-    if unknown:
-        known = f"it has {', '.join(entry.options)}" if entry.options else "it has none"
-        raise ValueError(f"Data set {name!r} has no option {unknown[0]!r}; {known}.")
-    dataset_dict = import_optional("datasets", "pointclouds").DatasetDict
-    return dataset_dict(entry.read(data_dir, **options))
+    return read_by_name(READERS, "point-cloud", "pointclouds", name, data_dir, options)
 
 
 __all__ = ["load_point_cloud_dataset", "point_cloud_rows"]

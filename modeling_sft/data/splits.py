@@ -1,4 +1,4 @@
-"""Stratified splits that depend on a seed and on the labels only."""
+"""Splits that depend on a seed and on the labels or the number of rows only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from ..optional import import_optional
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,10 +34,7 @@ def stratified_indices(labels: ArrayLike, fraction: float, seed: int) -> tuple[N
     classes = np.asarray(labels)
     if classes.ndim != 1 or classes.dtype.kind not in "iu":
         raise ValueError(f"labels must be one integer per row to stratify by; got shape {classes.shape}.")
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must be between 0 and 1, both excluded; got {fraction!r}.")
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be an integer from 0 to 2**32 - 1; got {seed!r}.")
+    _check_fraction_and_seed(fraction, seed)
     inverse, counts = np.unique(classes, return_inverse=True, return_counts=True)[1:]
     available = counts - 1
     if available.sum() == 0:
@@ -58,22 +57,64 @@ def stratified_indices(labels: ArrayLike, fraction: float, seed: int) -> tuple[N
     return np.flatnonzero(~smaller), np.flatnonzero(smaller)
 
 
-def train_validation_split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Splits a `datasets.Dataset` with a `label` column into training and validation rows, stratified by label.
+def random_indices(num_rows: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Splits the rows of a data set by a random permutation, for data sets without classes.
 
     Args:
-        dataset: rows with an integer column `label`.
+        num_rows: n, at least 2.
+        fraction: share of the smaller part, between 0 and 1.
+        seed: an integer from 0 to 2**32 - 1.
+
+    Returns:
+        Increasing row numbers of the larger and of the smaller part; the smaller has ceil(fraction * n) rows, and
+        leaves at least one to the larger.
+
+    Raises:
+        ValueError: if `num_rows`, `fraction` or `seed` is out of range.
+    """
+    _check_fraction_and_seed(fraction, seed)
+    if num_rows < 2:
+        raise ValueError(f"num_rows must be at least 2, or a split would leave one part empty; got {num_rows}.")
+    order = np.random.RandomState(seed).permutation(num_rows)
+    count = min(math.ceil(num_rows * fraction), num_rows - 1)
+    return np.sort(order[count:]), np.sort(order[:count])
+
+
+def train_validation_split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Splits a `datasets.Dataset` into training and validation rows.
+
+    Stratified by the column `label` if it holds one class per row. If it holds floats (targets of regression) or lists
+    (several labels), or does not exist, by a random permutation instead, which does not look at the labels.
+
+    Args:
+        dataset: rows, with or without a column `label`.
         fraction: share of the validation rows.
-        seed: an integer from 0 to 2**32 - 1; the split is a pure function of it and of the labels.
+        seed: an integer from 0 to 2**32 - 1; the split is a pure function of it and of the labels if stratified, of
+            it and the number of rows otherwise.
 
     Returns:
         (train, validation), both with their rows in the original order; see `stratified_indices` for small classes.
 
     Raises:
-        ValueError: if there is no column `label`, or as `stratified_indices`.
+        ValueError: as `stratified_indices` and `random_indices`.
     """
-    if "label" not in dataset.column_names:
-        raise ValueError(f"dataset has no column 'label' to stratify by; its columns are {dataset.column_names}.")
-    labels: Any = dataset.with_format("numpy")["label"][:]
-    train, validation = stratified_indices(labels, fraction, seed)
+    if _has_classes(dataset):
+        labels: Any = dataset.with_format("numpy")["label"][:]
+        train, validation = stratified_indices(labels, fraction, seed)
+    else:
+        train, validation = random_indices(len(dataset), fraction, seed)
     return dataset.select(train), dataset.select(validation)
+
+
+def _has_classes(dataset: Dataset) -> bool:
+    """Whether `label` is a single value per row that is no float; by its type, since targets may be whole numbers."""
+    datasets = import_optional("datasets", "sequences")
+    feature: Any = dataset.features.get("label")
+    return isinstance(feature, (datasets.ClassLabel, datasets.Value)) and not feature.dtype.startswith("float")
+
+
+def _check_fraction_and_seed(fraction: float, seed: int) -> None:
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must be between 0 and 1, both excluded; got {fraction!r}.")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be an integer from 0 to 2**32 - 1; got {seed!r}.")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from transformers.utils import logging
 
 from ...files_point_cloud_sft import POINT_CLOUD_SUFFIXES
+from ..files import check_positive_integer
 from ..splits import stratified_indices
 from .clouds import read_cloud
-from .files import check_positive_integer
-from .rows import CloudFile, cached_rows, point_cloud_features
+from .rows import CloudFile, point_cloud_features, rows_of_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -70,7 +70,7 @@ def read_folder(
 
     features = point_cloud_features({"points": 3, "normals": 3}, class_names)
     rows = {
-        split: cached_rows(read_cloud, listed, split, features, num_mesh_points=int(num_mesh_points))
+        split: rows_of_files(read_cloud, listed, split, features, num_mesh_points=int(num_mesh_points))
         for split, listed in files.items()
     }
     num_files = sum(len(dataset) for dataset in rows.values())

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...optional import import_optional
-from .files import check_clouds, check_labels, damaged, existing_file, read_lines
+from ..files import check_labels, damaged, existing_file
+from .files import check_clouds, read_lines
 
 MAX_COMPRESSION = 1032
 """Deflate cannot compress further, so a larger array is a damaged shape."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .files import damaged, dataset_folder, existing_file, read_class_names, warn_if_incomplete
+from ..files import damaged, dataset_folder, existing_file
+from .files import read_class_names, warn_if_incomplete
 from .hdf5 import listed_files, read_hdf5_clouds
 from .modelnet_names import MODELNET40_CLASSES
 from .rows import point_cloud_rows

@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files import check_positive_integer, dataset_folder
 from .clouds import read_cloud
-from .files import check_positive_integer, dataset_folder, warn_if_incomplete
+from .files import warn_if_incomplete
 from .modelnet_names import MODELNET10_CLASSES, MODELNET40_CLASSES
-from .rows import CloudFile, cached_rows, point_cloud_features
+from .rows import CloudFile, point_cloud_features, rows_of_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -52,7 +53,7 @@ def _read_meshes(
     warn_if_incomplete(name, {split: len(paths) for split, paths in files.items()}, official_counts)
     features = point_cloud_features({"points": 3, "normals": 3}, list(class_names))
     return {
-        split: cached_rows(read_cloud, paths, split, features, num_mesh_points=int(num_mesh_points))
+        split: rows_of_files(read_cloud, paths, split, features, num_mesh_points=int(num_mesh_points))
         for split, paths in files.items()
     }
 

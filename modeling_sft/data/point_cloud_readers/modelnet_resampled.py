@@ -6,17 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .files import (
-    damaged,
-    dataset_folder,
-    existing_file,
-    read_class_names,
-    read_lines,
-    read_table,
-    warn_if_incomplete,
-)
+from ..files import damaged, dataset_folder, existing_file
+from .files import read_class_names, read_lines, read_table, warn_if_incomplete
 from .modelnet_names import MODELNET10_CLASSES, MODELNET40_CLASSES
-from .rows import CloudFile, cached_rows, point_cloud_features
+from .rows import CloudFile, point_cloud_features, rows_of_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -55,7 +48,7 @@ def read_modelnet40_resampled(data_dir: str | os.PathLike[str] | None, num_class
     counts = {split: len(listed) for split, listed in files.items()}
     warn_if_incomplete(f"modelnet40_normal_resampled ({num_classes} classes)", counts, OFFICIAL_COUNTS[num_classes])
     features = point_cloud_features({"points": 3, "normals": 3}, class_names)
-    return {split: cached_rows(read_resampled_cloud, listed, split, features) for split, listed in files.items()}
+    return {split: rows_of_files(read_resampled_cloud, listed, split, features) for split, listed in files.items()}
 
 
 def read_resampled_cloud(file: CloudFile) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .files import check_positive_integer
+from ..files import check_positive_integer
 from .rows import point_cloud_rows
 from .solids import Box, Frustum, Solid, Sphere, Torus, sample_union
 

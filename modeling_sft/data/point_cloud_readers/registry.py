@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
-
+from ..registry import ReaderEntry
 from .digits import read_digits
 from .folder import read_folder
 from .modelnet import read_modelnet10_vox
@@ -15,19 +13,6 @@ from .primitives import read_primitives
 from .scanobjectnn import read_scanobjectnn
 from .shapenetpart import read_shapenetpart
 from .shrec16 import read_shrec16
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-
-class ReaderEntry(NamedTuple):
-    """A data set that can be read."""
-
-    read: Callable[..., dict[str, Dataset]]
-    """Called with the data folder and, by name, options."""
-    options: tuple[str, ...] = ()
-    """Names of the options of `read`, which a recipe's `dataset` section may set."""
-
 
 READERS: dict[str, ReaderEntry] = {
     "digits": ReaderEntry(read_digits),

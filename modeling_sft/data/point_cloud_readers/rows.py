@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..cache import cached_rows
+
 if TYPE_CHECKING:
     from datasets import Dataset, Features
-
-CACHE_VERSION = 1
-"""To be raised when a reader makes other rows of the same files, so that what is in the cache is not used."""
 
 
 class CloudFile(NamedTuple):
@@ -69,17 +68,14 @@ def point_cloud_rows(
     ).with_format("numpy")
 
 
-def cached_rows(
+def rows_of_files(
     read: Callable[..., Mapping[str, Any]],
     files: Sequence[CloudFile],
     split: str,
     features: Features,
     **options: Any,
 ) -> Dataset:
-    """Reads one row from each file, once: the rows go to the cache of `datasets` and are memory-mapped from there.
-
-    A later call finds them by the files' paths, sizes and times of change, the reader and its options. Nothing stays
-    of a call that fails or is interrupted. `datasets` shows a progress bar unless it has been told not to.
+    """Reads one row from each file, once (see `cached_rows`).
 
     Args:
         read: a function of a module, called as `read(file, **options)`; gives the columns of a row except `label`.
@@ -91,33 +87,17 @@ def cached_rows(
     Raises:
         ValueError: what `read` raises.
     """
-    from datasets import Dataset
-    from datasets.exceptions import DatasetGenerationError
-
-    stats = [file.path.stat() for file in files]
-    try:
-        return Dataset.from_generator(
-            _read_rows,
-            features=features,
-            split=split,
-            gen_kwargs={
-                "read": read,
-                # Tuples: `datasets` takes the items of a list for shards.
-                "files": tuple((str(file.path.absolute()), file.label) for file in files),
-                "options": options,
-                "stamps": tuple((stat.st_size, stat.st_mtime_ns) for stat in stats),
-                "version": CACHE_VERSION,
-            },
-        ).with_format("numpy")
-    except DatasetGenerationError as error:
-        if error.__cause__ is None:
-            raise
-        raise error.__cause__ from None
+    labels = tuple(file.label for file in files)
+    paths = [file.path for file in files]
+    rows = cached_rows(_read_rows, split, features, paths, read=read, labels=labels, options=tuple(options.items()))
+    return rows.with_format("numpy")
 
 
 def _read_rows(
-    read: Callable[..., Mapping[str, Any]], files: Sequence[tuple[str, int]], options: Mapping[str, Any], **_: Any
+    files: Sequence[Path],
+    read: Callable[..., Mapping[str, Any]],
+    labels: Sequence[int],
+    options: Sequence[tuple[str, Any]],
 ) -> Iterator[dict[str, Any]]:
-    for path, label in files:
-        file = CloudFile(Path(path), label)
-        yield {**read(file, **options), "label": label}
+    for path, label in zip(files, labels, strict=True):
+        yield {**read(CloudFile(path, label), **dict(options)), "label": label}

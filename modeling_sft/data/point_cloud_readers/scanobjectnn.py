@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .files import dataset_folder, existing_file, warn_if_incomplete
+from ..files import dataset_folder, existing_file
+from .files import warn_if_incomplete
 from .hdf5 import read_hdf5_clouds
 from .rows import point_cloud_rows
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import damaged, existing_file, read_lines, read_table, warn_if_incomplete
+from ..files import damaged, existing_file
+from .files import read_lines, read_table, warn_if_incomplete
 from .hdf5 import listed_files, read_hdf5_clouds
-from .rows import CloudFile, cached_rows, point_cloud_features, point_cloud_rows
+from .rows import CloudFile, point_cloud_features, point_cloud_rows, rows_of_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -123,7 +124,7 @@ def _read_text_layout(folder: Path) -> dict[str, Dataset]:
                 raise damaged(list_path, f"{file.path.stem} is listed twice (also for {split_of[file.path]})")
             split_of[file.path] = split
     features = point_cloud_features({"points": 3, "normals": 3}, CATEGORIES, PARTS)
-    return {split: cached_rows(read_annotated_cloud, listed, split, features) for split, listed in files.items()}
+    return {split: rows_of_files(read_annotated_cloud, listed, split, features) for split, listed in files.items()}
 
 
 def read_annotated_cloud(file: CloudFile) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .files import check_class_names, check_clouds, check_labels, dataset_folder, existing_file, read_archive
+from ..files import check_class_names, check_labels, dataset_folder, existing_file, read_archive
+from .files import check_clouds
 from .rows import point_cloud_rows
 
 if TYPE_CHECKING:

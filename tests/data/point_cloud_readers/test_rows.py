@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from modeling_sft.data import load_point_cloud_dataset
-from modeling_sft.data.point_cloud_readers.rows import CloudFile, cached_rows, point_cloud_features
+from modeling_sft.data.point_cloud_readers.rows import CloudFile, point_cloud_features, rows_of_files
 from point_cloud_files import write_modelnet_meshes
 
 FEATURES = point_cloud_features({"points": 3}, ["a", "b"])
@@ -34,8 +34,8 @@ def files(tmp_path):
 
 
 def test_rows_are_read_once(files):
-    first = cached_rows(read_numbers, files, "train", FEATURES)
-    second = cached_rows(read_numbers, files, "train", FEATURES)
+    first = rows_of_files(read_numbers, files, "train", FEATURES)
+    second = rows_of_files(read_numbers, files, "train", FEATURES)
     assert READ == ["0.txt", "1.txt", "2.txt"]
     for rows in (first, second):
         assert rows.column_names == ["points", "label"]
@@ -46,7 +46,7 @@ def test_rows_are_read_once(files):
 
 @pytest.mark.parametrize("change", ["content", "time", "option", "label", "fewer", "order"])
 def test_what_changed_is_read_anew(files, change):
-    cached_rows(read_numbers, files, "train", FEATURES)
+    rows_of_files(read_numbers, files, "train", FEATURES)
     READ.clear()
     options = {}
     if change == "content":
@@ -62,7 +62,7 @@ def test_what_changed_is_read_anew(files, change):
         files.pop()
     else:
         files.reverse()
-    rows = cached_rows(read_numbers, files, "train", FEATURES, **options)
+    rows = rows_of_files(read_numbers, files, "train", FEATURES, **options)
     assert [file.path.name for file in files] == READ
     assert len(rows) == len(files)
     assert rows["label"][:].tolist() == [file.label for file in files]
@@ -77,11 +77,11 @@ def test_what_changed_is_read_anew(files, change):
 def test_nothing_stays_of_a_call_that_fails(files, dataset_cache, failure):
     FAILURE["2.txt"] = failure
     with pytest.raises(type(failure), match=str(failure)):
-        cached_rows(read_numbers, files, "train", FEATURES)
+        rows_of_files(read_numbers, files, "train", FEATURES)
     assert not list(dataset_cache.rglob("*.arrow"))
     FAILURE.clear()
     READ.clear()
-    assert len(cached_rows(read_numbers, files, "train", FEATURES)) == 3
+    assert len(rows_of_files(read_numbers, files, "train", FEATURES)) == 3
     assert READ == ["0.txt", "1.txt", "2.txt"]
 
 
