@@ -8,7 +8,7 @@ from pathlib import Path
 
 EPILOG = """examples:
   python scripts/benchmark.py --suite tokens
-  python scripts/benchmark.py --suite tokens --lengths 1024 65536 --models sft_maxout bert --modes inference
+  python scripts/benchmark.py --suite tokens --lengths 1024 65536 --models sft bert --modes inference
   python scripts/benchmark.py --suite point_clouds --output_dir runs/benchmark-clouds
   python scripts/benchmark.py --suite scenes --modes inference --rounds 1 --min_seconds 0 --time_limit_s 600
   python scripts/benchmark.py --suite attention --device cuda --dtype float32 bfloat16

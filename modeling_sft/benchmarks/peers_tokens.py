@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .cases import BenchmarkCase, BenchmarkSuite, Inputs, ModelSize, Shapes, Workload
 from .inputs import random_states
-from .sft_modules import SFTTokenEncoder
+from .sft_modules import SFTOnStates
 
 PERCEIVER_LATENTS = 256
 LONGFORMER_WINDOW = 512
@@ -170,7 +170,7 @@ def latent_shapes(workload: Workload) -> Shapes:
 
 
 def _sft(label: str, backend: str, **fields: Any) -> BenchmarkCase:
-    return BenchmarkCase(label, partial(SFTTokenEncoder, backend=backend, **fields), token_shapes, is_sft=True)
+    return BenchmarkCase(label, partial(SFTOnStates, backend=backend, **fields), token_shapes, is_sft=True)
 
 
 DOT: dict[str, Any] = {"attention_score": "dot"}
@@ -184,9 +184,11 @@ TOKENS = BenchmarkSuite(
     lengths=(1024, 4096, 16384),
     batch_size=lambda length: 1,
     cases={
-        "sft_maxout": _sft("SFT (maxout)", "sft_fused"),
-        "sft_maxout_compiled": _sft("SFT (maxout, compiled)", "sft_compiled"),
-        "sft_maxout_eager": _sft("SFT (maxout, eager)", "eager"),
+        "sft": _sft("SFT", "sft_fused"),
+        "sft_compiled": _sft("SFT (compiled)", "sft_compiled"),
+        "sft_eager": _sft("SFT (eager)", "eager"),
+        "sft_without_convolution": _sft("SFT (no convolution)", "sft_fused", local_mixing=False),
+        "sft_relation": _sft("SFT (relation)", "sft_fused", relation=True),
         "sft_dot": _sft("SFT (dot)", "sft_fused", **DOT),
         "sft_dot_compiled": _sft("SFT (dot, compiled)", "sft_compiled", **DOT),
         "sft_dot_softmax_sdpa": _sft("SFT (dot, softmax, sdpa)", "sdpa", **DOT_SOFTMAX),
@@ -199,7 +201,7 @@ TOKENS = BenchmarkSuite(
         "perceiver": BenchmarkCase("Perceiver (no output per token)", build_perceiver, latent_shapes),
     },
     default_models=(
-        "sft_maxout",
+        "sft",
         "sft_dot",
         "bert",
         "modernbert",
@@ -208,7 +210,7 @@ TOKENS = BenchmarkSuite(
         "fnet",
         "perceiver",
     ),
-    reference="sft_maxout",
+    reference="sft",
     inputs=token_inputs,
-    note="SFT here is its encoder behind a layer norm; ModernBERT's feed-forward is gated, hence its parameters.",
+    note="ModernBERT's feed-forward is gated, hence its parameters.",
 )

@@ -9,41 +9,44 @@ from torch import Tensor, nn
 
 from ..attention_dispatch_sft import ATTENTION_BACKENDS
 from ..attention_sft import SFTAttention
-from ..configuration_sft import SFTPointCloudConfig
+from ..configuration_sft import SFTConfig, SFTPointCloudConfig
 from ..eager_attention_sft import AttentionInputs
+from ..modeling_sft import SFTModel
 from ..modeling_sft_point_cloud import SFTPointCloudModel
-from ..relations_sft import PointCloudGeometry
+from ..relation_point_cloud_sft import PointCloudGeometry
 from ..sampling_sft import SFTSampler
 from .cases import ModelSize, Workload
 
 
+def sft_fields(size: ModelSize) -> dict[str, Any]:
+    """Fields of a configuration of the given sizes whose residual branches count from the start."""
+    return {
+        "hidden_size": size.hidden_size,
+        "num_hidden_layers": size.num_hidden_layers,
+        "num_attention_heads": size.num_attention_heads,
+        "intermediate_size": size.intermediate_size,
+        "num_sampled_tokens": size.num_sampled_tokens,
+        "score_head_dim": size.score_head_dim,
+        "residual_scale_init": 1.0,
+    }
+
+
 def sft_config(size: ModelSize, **fields: Any) -> SFTPointCloudConfig:
-    """A configuration of the given sizes whose residual branches count from the start."""
-    return SFTPointCloudConfig(
-        hidden_size=size.hidden_size,
-        num_hidden_layers=size.num_hidden_layers,
-        num_attention_heads=size.num_attention_heads,
-        intermediate_size=size.intermediate_size,
-        num_sampled_tokens=size.num_sampled_tokens,
-        score_head_dim=size.score_head_dim,
-        residual_scale_init=1.0,
-        **fields,
-    )
+    """A configuration for point clouds of the given sizes."""
+    return SFTPointCloudConfig(**sft_fields(size), **fields)
 
 
-class SFTTokenEncoder(nn.Module):
-    """A norm and the SFT encoder on token states: what is left of a sequence model without its embeddings."""
+class SFTOnStates(nn.Module):
+    """The sequence model on token states; `fields` go to its configuration."""
 
     def __init__(self, workload: Workload, backend: str, **fields: Any) -> None:
         super().__init__()
-        model = SFTPointCloudModel(sft_config(workload.size, relation=False, local_mixing=False, **fields))
-        model.set_attn_implementation(backend)
-        self.norm = nn.LayerNorm(workload.size.hidden_size)
-        self.encoder = model.encoder
+        self.model = SFTModel(SFTConfig(vocab_size=1, **sft_fields(workload.size), **fields))
+        self.model.set_attn_implementation(backend)
 
     def forward(self, states: Tensor) -> Tensor:
         """Encode `(B, N, D)`."""
-        return self.encoder(self.norm(states), states.new_ones(states.shape[:2], dtype=torch.bool))
+        return self.model(inputs_embeds=states).last_hidden_state
 
 
 class SFTSingleLayer(nn.Module):

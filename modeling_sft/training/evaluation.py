@@ -81,7 +81,7 @@ def evaluate(
         )
     if num_sampled_tokens is not None:
         model.set_num_sampled_tokens(num_sampled_tokens)
-    processor = task.processor_class.from_pretrained(folder)
+    processor = task.load_processor(folder)
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_eval_batch_size=batch_size,
@@ -149,7 +149,10 @@ def format_report(report: dict[str, Any]) -> str:
     """Lay out the results of [`evaluate`] as a table: one line per rotation, fractions in percent."""
     results = report["results"]
     metrics = [name for name in next(iter(results.values())) if name not in ("changed_predictions", "sampled")]
-    header = ["rotation", *(name.replace("_", " ") + " %" for name in metrics), "changed predictions", "sampled %"]
+    plain = get_task(report["task"]).plain_metrics
+    units = ["" if name in plain else " %" for name in metrics]
+    titles = [name.replace("_", " ") + unit for name, unit in zip(metrics, units, strict=True)]
+    header = ["rotation", *titles, "changed predictions", "sampled %"]
     lines = [header]
     for rotation, result in results.items():
         sampled = result.get("sampled")
@@ -157,7 +160,7 @@ def format_report(report: dict[str, Any]) -> str:
         lines.append(
             [
                 rotation,
-                *(f"{100 * result[name]:.2f}" for name in metrics),
+                *(f"{result[name]:.4f}" if name in plain else f"{100 * result[name]:.2f}" for name in metrics),
                 str(result.get("changed_predictions", "-")),
                 "-" if sampled is None else f"{100 * sampled['mean']:.2f}{spread}",
             ]

@@ -137,6 +137,8 @@ class Recipe:
         early_stopping (`EarlyStopping`, *optional*): When to stop before the last epoch.
         baseline (`str`, *optional*): Model of other authors to train in place of SFT, for comparison; the task knows
             which. `model` then holds its fields.
+        pretrained (`str`, *optional*): Folder or Hub name of a model whose backbone training starts from; `model` then
+            holds the fields that shall differ.
         attn_implementation (`str`, *optional*): Attention backend to train with; None takes the default.
         seed (`int`): Seeds weights, data order, augmentation, sampling and the validation split.
 
@@ -154,6 +156,7 @@ class Recipe:
     sampling_noise_schedule: SamplingNoiseSchedule | None = None
     early_stopping: EarlyStopping | None = None
     baseline: str | None = None
+    pretrained: str | None = None
     attn_implementation: str | None = None
     seed: int = 0
 

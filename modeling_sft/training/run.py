@@ -124,7 +124,8 @@ def train(
     if checkpoint is not None and training_had_finished(checkpoint, arguments):
         best = task.model_class_of(recipe).from_pretrained(best_checkpoint_of(checkpoint))
         model.load_state_dict(best.state_dict())
-        model.set_sampling_noise(best.config.sampling_noise)
+        if recipe.baseline is None:
+            model.set_sampling_noise(best.config.sampling_noise)
         trainer.state = TrainerState.load_from_json(str(checkpoint / STATE_NAME))
     else:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -165,7 +166,7 @@ def _build_trainer(
 ) -> SFTTrainer:
     processor = task.build_processor(recipe)
     arguments.label_names = task.label_names(model.config)
-    train_data = task.prepare(train_rows, processor, recipe.seed, task.build_augmentation(recipe))
+    train_data = task.prepare_training(train_rows, processor, recipe.seed, task.build_augmentation(recipe))
     callbacks: list[Any] = [DatasetEpochCallback(train_data)]
     if recipe.sampling_noise_schedule is not None:
         callbacks.append(SamplingNoiseCallback(model.config.sampling_noise, recipe.sampling_noise_schedule))

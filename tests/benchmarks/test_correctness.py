@@ -30,7 +30,7 @@ def test_every_backend_passes(suite_name, name, dtype):
     assert result.backend in str(result)
 
 
-@pytest.mark.parametrize(("suite_name", "name"), [("tokens", "sft_maxout"), ("attention", "sft_fused")])
+@pytest.mark.parametrize(("suite_name", "name"), [("tokens", "sft"), ("attention", "sft_fused")])
 @pytest.mark.parametrize("part", ["outputs", "gradients"])
 def test_a_wrong_backend_fails(suite_name, name, part, monkeypatch):
     right = ATTENTION_BACKENDS["sft_fused"]

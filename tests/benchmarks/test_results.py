@@ -6,7 +6,7 @@ from modeling_sft.benchmarks.results import ResultRow, ResultsFile, latest
 
 DONE = ResultRow(
     suite="tokens",
-    model="sft_maxout",
+    model="sft",
     length=513,
     batch_size=1,
     mode="inference",

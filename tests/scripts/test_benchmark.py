@@ -55,23 +55,23 @@ def test_list_names_every_model(script, capsys):
 
 
 def test_a_tiny_run(script, tmp_path, capsys):
-    options = f"--suite tokens --models sft_maxout bert --lengths 33 --rounds 1 --min_seconds 0 --no-memory {TINY}"
+    options = f"--suite tokens --models sft bert --lengths 33 --rounds 1 --min_seconds 0 --no-memory {TINY}"
     assert script.run(*options.split(), "--output_dir", tmp_path) == 0
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {"results.csv", "table.md", "tokens.png", "environment.json"}
     assert "hidden_size 32" in (tmp_path / "table.md").read_text()
-    assert "SFT (maxout), float32, sft_fused" in capsys.readouterr().out
+    assert "SFT, float32, sft_fused" in capsys.readouterr().out
 
 
 def test_mistakes_end_in_one_line(script, tmp_path, capsys):
     assert script.run("--suite", "tokens", "--models", "brt", "--output_dir", tmp_path / "new") == 2
-    assert capsys.readouterr().err.startswith("error: models brt: the suite tokens has sft_maxout,")
+    assert capsys.readouterr().err.startswith("error: models brt: the suite tokens has sft,")
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_was_measured(tmp_path):
-    options = f"--suite tokens --models sft_maxout bert --lengths 33 65 --rounds 100000 {TINY}"
+    options = f"--suite tokens --models sft bert --lengths 33 65 --rounds 100000 {TINY}"
     command = [sys.executable, str(SCRIPT), *options.split(), "--output_dir", str(tmp_path)]
     progress = tmp_path / "progress.txt"
     with progress.open("w") as errors:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from modeling_sft.data.point_cloud_readers import READERS
+from modeling_sft.data.sequence_readers import SEQUENCE_READERS
 from modeling_sft.training import Recipe, get_task
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "configuration").glob("*/recipe.yaml"))
@@ -14,7 +15,7 @@ RECIPES = sorted((Path(__file__).resolve().parents[2] / "configuration").glob("*
 def test_recipes_are_valid(path):
     recipe = Recipe.from_yaml(path)
     task = get_task(recipe.task)
-    assert recipe.dataset["name"] in READERS
+    assert recipe.dataset["name"] in (READERS if "point-cloud" in recipe.task else SEQUENCE_READERS)
     config = task.model_class_of(recipe).config_class(**recipe.model)
     if recipe.baseline is not None:
         return
@@ -24,4 +25,4 @@ def test_recipes_are_valid(path):
 
 
 def test_there_are_published_recipes():
-    assert {path.parent.name for path in RECIPES} >= {"digits", "meshes", "primitives-invariant", "shrec16-invariant"}
+    assert {path.parent.name for path in RECIPES} >= {"digits", "meshes", "shrec16-invariant", "texts"}

@@ -1,12 +1,22 @@
 """Tasks: what a recipe trains. Importing this package registers all of them."""
 
 from .point_clouds import PointCloudClassificationTask, PointCloudSegmentationTask, RotatedRows
+from .sequences import (
+    MaskedLanguageModelingTask,
+    SequenceClassificationTask,
+    SequencePairClassificationTask,
+    SequenceRegressionTask,
+)
 from .task import TASKS, Task, get_task, register_task, task_of_config
 
 __all__ = [
+    "MaskedLanguageModelingTask",
     "PointCloudClassificationTask",
     "PointCloudSegmentationTask",
     "RotatedRows",
+    "SequenceClassificationTask",
+    "SequencePairClassificationTask",
+    "SequenceRegressionTask",
     "TASKS",
     "Task",
     "get_task",

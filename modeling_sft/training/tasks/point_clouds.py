@@ -13,15 +13,14 @@ from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 from ...augmentation_point_cloud_sft import PointCloudAugmentation, random_rotation
 from ...baselines.point_clouds import DGCNNForPointCloudClassification, PointNetForPointCloudClassification
 from ...configuration_sft import SFTPointCloudConfig
-from ...data.collators import PointCloudCollator
-from ...data.datasets import PreparedPointClouds
 from ...data.metrics import classification_metrics, restricted_argmax, segmentation_metrics
+from ...data.point_cloud_collators import PointCloudCollator
+from ...data.point_cloud_datasets import PreparedPointClouds
 from ...data.point_cloud_readers import READERS
 from ...data.point_clouds import load_point_cloud_dataset
-from ...data.splits import train_validation_split
 from ...modeling_sft_point_cloud import SFTForPointCloudClassification, SFTForPointCloudSegmentation
 from ...processing_point_cloud_sft import SFTPointCloudProcessor
-from .task import Task, register_task
+from .task import Task, check_label_names, label_names_of, register_task, rows_of_split
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -77,15 +76,7 @@ class PointCloudTask(Task):
 
     def load_rows(self, recipe: Recipe, data_dir: str | Path | None, split: str) -> Any:
         options = {name: recipe.dataset[name] for name in self.reader_options(recipe)}
-        splits = load_point_cloud_dataset(recipe.dataset["name"], data_dir, **options)
-        if split == "test":
-            return splits["test"]
-        if recipe.validation_fraction == 0:
-            return splits["train"] if split == "train" else None
-        if "validation" in splits:
-            return splits[split]
-        train, validation = train_validation_split(splits["train"], recipe.validation_fraction, recipe.seed)
-        return train if split == "train" else validation
+        return rows_of_split(load_point_cloud_dataset(recipe.dataset["name"], data_dir, **options), recipe, split)
 
     def reader_options(self, recipe: Recipe) -> list[str]:
         """Names in the recipe's `dataset` section that are options of the data set's reader."""
@@ -182,20 +173,6 @@ class PointCloudSegmentationTask(PointCloudTask):
             labels, category = labels
         parts = None if category is None else getattr(config, "category_parts", None)
         return segmentation_metrics(evaluation.predictions, labels, int(config.num_labels or 0), category, parts)
-
-
-def label_names_of(rows: Any, column: str) -> dict[str, Any]:
-    """The configuration's `id2label` and `label2id` for a column of class labels or of lists of them."""
-    feature = rows.features[column]
-    names = getattr(feature, "feature", feature).names
-    return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
-
-
-def check_label_names(config: PreTrainedConfig, names: list[str]) -> None:
-    """Raise a ValueError if a data set's label names are not those that a model was trained for."""
-    trained = [name for _, name in sorted((config.id2label or {}).items())]
-    if names != trained:
-        raise ValueError(f"`dataset` has the labels {names}, the model was trained for {trained}.")
 
 
 def category_parts_of(rows: Any) -> list[list[int]]:

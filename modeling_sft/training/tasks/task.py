@@ -14,6 +14,8 @@ from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 
+from ...data.splits import train_validation_split
+
 if TYPE_CHECKING:
     from ..recipe import Recipe
 
@@ -31,6 +33,8 @@ class Task(ABC):
         greater_is_better (`bool`): Direction of the main metric.
         rotations (`tuple[str, ...]`): Rotations under which the task can be evaluated; `"none"` leaves data as it is.
         names_from_data (`tuple[str, ...]`): Fields of the configuration that the data set decides.
+        starts_pretrained (`bool`): Whether a recipe's `pretrained` is understood.
+        plain_metrics (`tuple[str, ...]`): Metrics that are no fractions, and are not printed in percent.
         baselines (`dict`): Models of other authors that a recipe's `baseline` can name, with the model's interface.
     """
 
@@ -42,6 +46,8 @@ class Task(ABC):
     greater_is_better: ClassVar[bool] = True
     rotations: ClassVar[tuple[str, ...]] = ("none",)
     names_from_data: ClassVar[tuple[str, ...]] = ("num_labels", "id2label", "label2id")
+    plain_metrics: ClassVar[tuple[str, ...]] = ()
+    starts_pretrained: ClassVar[bool] = False
     baselines: ClassVar[dict[str, Any]] = {}
 
     def validate(self, recipe: Recipe) -> None:
@@ -67,7 +73,9 @@ class Task(ABC):
             config_class(**recipe.model)
         except (StrictDataclassError, TypeError) as error:
             raise ValueError(f"Section `model`: {error}") from error
-        self.build_processor(recipe)
+        if recipe.pretrained is not None and (recipe.baseline is not None or not self.starts_pretrained):
+            raise ValueError(f"`pretrained` does not go with task `{self.name}` or a baseline: remove it.")
+        self.check_processor(recipe)
         self.build_augmentation(recipe)
 
     def model_class_of(self, recipe: Recipe) -> Any:
@@ -77,6 +85,14 @@ class Task(ABC):
     def build_processor(self, recipe: Recipe) -> Any:
         """Build the processor that the recipe asks for."""
         return self.processor_class(**recipe.processor)
+
+    def check_processor(self, recipe: Recipe) -> None:
+        """Raise a ValueError if the recipe's processor cannot be built."""
+        self.build_processor(recipe)
+
+    def load_processor(self, folder: str | Path) -> Any:
+        """Load the processor of a saved model."""
+        return self.processor_class.from_pretrained(folder)
 
     def build_augmentation(self, recipe: Recipe) -> Any | None:
         """Build the augmentation that the recipe asks for, None for none."""
@@ -120,6 +136,10 @@ class Task(ABC):
     def prepare(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
         """Turn rows into a map-style data set of model inputs."""
 
+    def prepare_training(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
+        """[`Task.prepare`] for the training split; an iterable data set is possible."""
+        return self.prepare(rows, processor, seed, augmentation)
+
     @abstractmethod
     def build_collator(self, processor: Any, config: PreTrainedConfig) -> Callable[[list[dict]], dict]:
         """Build the function that makes a batch of prepared items."""
@@ -156,6 +176,38 @@ def task_of_config(config: PreTrainedConfig) -> Task:
         if task.model_class.__name__ in (config.architectures or ()):
             return task
     raise ValueError(f"No task trains {config.architectures}; known tasks: {', '.join(sorted(TASKS))}.")
+
+
+def label_names_of(rows: Any, column: str) -> dict[str, Any]:
+    """The configuration's `id2label` and `label2id` for a column of class labels or of lists of them."""
+    feature = rows.features[column]
+    names = getattr(feature, "feature", feature).names
+    return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+
+
+def check_label_names(config: PreTrainedConfig, names: list[str]) -> None:
+    """Raise a ValueError if a data set's label names are not those that a model was trained for."""
+    trained = [name for _, name in sorted((config.id2label or {}).items())]
+    if names != trained:
+        raise ValueError(f"`dataset` has the labels {names}, the model was trained for {trained}.")
+
+
+def rows_of_split(splits: Any, recipe: Recipe, split: str) -> Any:
+    """One split of a data set; the validation split is held out of the training data where there is no official one.
+
+    Raises:
+        ValueError: If the data set lacks it.
+    """
+    if split == "test":
+        if "test" not in splits:
+            raise ValueError(f"`dataset.name` {recipe.dataset['name']} has no test split.")
+        return splits["test"]
+    if recipe.validation_fraction == 0:
+        return splits["train"] if split == "train" else None
+    if "validation" in splits:
+        return splits[split]
+    train, validation = train_validation_split(splits["train"], recipe.validation_fraction, recipe.seed)
+    return train if split == "train" else validation
 
 
 def _argument_names(callable_class: type) -> set[str]:

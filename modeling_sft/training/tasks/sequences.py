@@ -1,0 +1,274 @@
+"""Tasks on sequences: classification, regression, pairs, and masked language modeling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoTokenizer,
+    EvalPrediction,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from ...baselines.sequences import (
+    BertBaselineForSequenceClassification,
+    BertBaselineForSequencePairClassification,
+    NystromformerBaselineForSequenceClassification,
+    NystromformerBaselineForSequencePairClassification,
+)
+from ...configuration_sft import SFTConfig
+from ...data.masked_text_datasets import ChunkedText, EpochMasks, FixedMasks
+from ...data.metrics import classification_metrics, masked_token_metrics, regression_metrics
+from ...data.sequence_collators import SequenceCollator
+from ...data.sequence_datasets import PreparedSequences
+from ...data.sequence_readers import SEQUENCE_READERS
+from ...data.sequences import load_sequence_dataset
+from ...feature_extraction_sft import SFTSequenceFeatureExtractor
+from ...modeling_sft import SFTForMaskedLM, SFTForSequenceClassification, SFTForSequencePairClassification
+from ...tokenization_sft import byte_tokenizer, list_ops_tokenizer
+from .task import Task, check_label_names, label_names_of, register_task, rows_of_split
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
+
+TOKENIZERS: dict[str, Callable[..., Any]] = {"bytes": byte_tokenizer, "list_ops": list_ops_tokenizer}
+
+
+def build_sequence_processor(
+    tokenizer: str | None = None,
+    max_length: int | None = None,
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
+    feature_size: int = 1,
+) -> Any:
+    """What turns rows into model inputs: a tokenizer for texts, a feature extractor for continuous values.
+
+    Args:
+        tokenizer: `"bytes"`, `"list_ops"`, or the folder or Hub name of any tokenizer; `None` for continuous values.
+        max_length: tokens or steps of each sequence to keep, from its beginning.
+        mean, std: what to normalize values by, one number per feature; for continuous values alone.
+        feature_size: features per step of continuous values.
+
+    Raises:
+        ValueError: a value does not fit, or the tokenizer cannot be loaded.
+    """
+    if tokenizer is None:
+        return SFTSequenceFeatureExtractor(feature_size, mean, std, max_length)
+    if mean is not None or std is not None or feature_size != 1:
+        raise ValueError("`processor.mean`, `std` and `feature_size` are for continuous values: remove `tokenizer`.")
+    if tokenizer in TOKENIZERS:
+        return TOKENIZERS[tokenizer](max_length)
+    try:
+        loaded = AutoTokenizer.from_pretrained(tokenizer)
+    except (OSError, ValueError) as error:
+        known = ", ".join(TOKENIZERS)
+        raise ValueError(
+            f"`processor.tokenizer` {tokenizer!r} is none of {known}, and no tokenizer could be loaded from a folder "
+            f"or the Hub by that name: {error}"
+        ) from error
+    if max_length is not None:
+        loaded.model_max_length = max_length
+    return loaded
+
+
+class SequenceTask(Task):
+    """What all tasks on sequences share: data, tokenizer or feature extractor, collator."""
+
+    processor_class = staticmethod(build_sequence_processor)
+    names_from_data = (*Task.names_from_data, "vocab_size", "num_input_features", "pad_token_id")
+    starts_pretrained = True
+    pair: ClassVar[bool] = False
+
+    def dataset_options(self, recipe: Recipe) -> tuple[str, ...]:
+        entry = SEQUENCE_READERS.get(recipe.dataset["name"])
+        return () if entry is None else entry.options
+
+    def load_rows(self, recipe: Recipe, data_dir: str | Path | None, split: str) -> Any:
+        options = {name: recipe.dataset[name] for name in self.reader_options(recipe)}
+        return rows_of_split(load_sequence_dataset(recipe.dataset["name"], data_dir, **options), recipe, split)
+
+    def reader_options(self, recipe: Recipe) -> list[str]:
+        """Names in the recipe's `dataset` section that are options of the data set's reader."""
+        return [name for name in SequenceTask.dataset_options(self, recipe) if name in recipe.dataset]
+
+    def check_processor(self, recipe: Recipe) -> None:
+        # A trained model has its tokenizer beside it: where that came from need not exist any more.
+        if recipe.processor.get("tokenizer") in (None, *TOKENIZERS):
+            super().check_processor(recipe)
+
+    def load_processor(self, folder: str | Path) -> Any:
+        is_extractor = (Path(folder) / "preprocessor_config.json").is_file()
+        return (AutoFeatureExtractor if is_extractor else AutoTokenizer).from_pretrained(folder)
+
+    def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
+        fields = self.input_fields(self.build_processor(recipe)) | self.output_fields(rows)
+        model_class = self.model_class_of(recipe)
+        if recipe.pretrained is None:
+            return model_class(model_class.config_class(**recipe.model, **fields))
+        try:
+            config = AutoConfig.from_pretrained(recipe.pretrained)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"`pretrained` {recipe.pretrained!r} cannot be loaded: {error}") from error
+        if not isinstance(config, SFTConfig):
+            raise ValueError(
+                f"`pretrained` {recipe.pretrained!r} is of type {config.model_type}: name a sequence model, of type "
+                f"{SFTConfig.model_type}."
+            )
+        if config.vocab_size != fields["vocab_size"]:
+            raise ValueError(
+                f"`pretrained` {recipe.pretrained!r} has {config.vocab_size} token ids and the recipe's tokenizer "
+                f"{fields['vocab_size']}: set `processor.tokenizer` to that of the pretrained model."
+            )
+        try:
+            return model_class.from_pretrained(recipe.pretrained, **recipe.model, **fields)
+        except RuntimeError as error:
+            raise ValueError(
+                f"`pretrained` {recipe.pretrained!r} has weights of other shapes than section `model` asks for: "
+                f"remove the fields that set sizes. {error}"
+            ) from error
+
+    def input_fields(self, processor: Any) -> dict[str, Any]:
+        """Fields of the configuration that the tokenizer or feature extractor decides."""
+        if isinstance(processor, PreTrainedTokenizerBase):
+            return {"vocab_size": len(processor), "pad_token_id": processor.pad_token_id}
+        return {"vocab_size": 0, "num_input_features": processor.feature_size}
+
+    def output_fields(self, rows: Any) -> dict[str, Any]:
+        """Fields of the configuration that the labels decide."""
+        raise NotImplementedError
+
+    def prepare(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
+        return PreparedSequences(rows, processor, pair=self.pair)
+
+    def build_collator(self, processor: Any, config: PreTrainedConfig) -> Callable[[Any], dict]:
+        return SequenceCollator(processor)
+
+
+@register_task
+class SequenceClassificationTask(SequenceTask):
+    """Classification of sequences: accuracy, with a validation split stratified by label."""
+
+    name = "sequence-classification"
+    model_class: ClassVar[Any] = SFTForSequenceClassification
+    baselines = {
+        "bert": BertBaselineForSequenceClassification,
+        "nystromformer": NystromformerBaselineForSequenceClassification,
+    }
+    main_metric = "accuracy"
+
+    def output_fields(self, rows: Any) -> dict[str, Any]:
+        names = getattr(rows.features.get("label"), "names", None)
+        if names is None:
+            raise ValueError(
+                "`dataset` has no classes in its column `label`: train `sequence-regression` on numbers, and with "
+                "`Trainer` on several labels per sequence."
+            )
+        if len(names) < 2:
+            raise ValueError(f"`dataset` has {len(names)} class ({', '.join(names)}): give at least two.")
+        return label_names_of(rows, "label")
+
+    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
+        check_label_names(config, rows.features["label"].names)
+
+    def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
+        logits = np.asarray(evaluation.predictions)
+        return classification_metrics(logits.argmax(-1), np.asarray(evaluation.label_ids), logits.shape[-1])
+
+
+@register_task
+class SequencePairClassificationTask(SequenceClassificationTask):
+    """Classification of pairs of texts, each encoded by itself."""
+
+    name = "sequence-pair-classification"
+    model_class: ClassVar[Any] = SFTForSequencePairClassification
+    baselines = {
+        "bert": BertBaselineForSequencePairClassification,
+        "nystromformer": NystromformerBaselineForSequencePairClassification,
+    }
+    pair = True
+
+
+@register_task
+class SequenceRegressionTask(SequenceTask):
+    """A number for every sequence: mean absolute error."""
+
+    name = "sequence-regression"
+    model_class = SFTForSequenceClassification
+    baselines = SequenceClassificationTask.baselines
+    main_metric = "mean_absolute_error"
+    greater_is_better = False
+    plain_metrics = ("mean_absolute_error", "root_mean_squared_error", "r2")
+
+    def output_fields(self, rows: Any) -> dict[str, Any]:
+        if not str(getattr(rows.features.get("label"), "dtype", "")).startswith("float"):
+            raise ValueError(
+                "`dataset` has no numbers in its column `label`: train `sequence-classification` on classes."
+            )
+        return {"num_labels": 1, "problem_type": "regression"}
+
+    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
+        if config.problem_type != "regression":
+            raise ValueError(f"The model was trained for {config.problem_type}, not for regression.")
+
+    def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
+        return regression_metrics(evaluation.predictions, evaluation.label_ids)
+
+    def count_changed_predictions(self, reference: np.ndarray, predictions: np.ndarray) -> int:
+        return int((reference != predictions).sum())
+
+
+@register_task
+class MaskedLanguageModelingTask(SequenceTask):
+    """Prediction of masked tokens, in texts that are joined and cut into blocks of `processor.max_length` tokens.
+
+    Masks of the training data are drawn anew in every epoch, those of other splits once, from the seed.
+    """
+
+    name = "masked-language-modeling"
+    model_class = SFTForMaskedLM
+    main_metric = "cross_entropy"
+    greater_is_better = False
+    plain_metrics = ("cross_entropy", "bits_per_token", "perplexity")
+
+    def validate(self, recipe: Recipe) -> None:
+        super().validate(recipe)
+        if recipe.processor.get("tokenizer") is None or recipe.processor.get("max_length") is None:
+            raise ValueError(
+                "`processor.tokenizer` and `processor.max_length` are missing: texts are cut into blocks."
+            )
+
+    def output_fields(self, rows: Any) -> dict[str, Any]:
+        return {}
+
+    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
+        pass
+
+    def prepare(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
+        return FixedMasks(ChunkedText(rows, processor, processor.model_max_length), processor, seed)
+
+    def prepare_training(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
+        return EpochMasks(ChunkedText(rows, processor, processor.model_max_length), processor, seed)
+
+    def preprocess_logits(self, config: PreTrainedConfig) -> Callable[[Any, Any], Any] | None:
+        def score(logits: Any, labels: Any) -> Any:
+            """Of each token, the loss and whether the best guess is right: `(B, N, 2)`, not all logits."""
+            targets = labels.clamp(min=0)
+            loss = torch.nn.functional.cross_entropy(logits.float().mT, targets, reduction="none")
+            return torch.stack([loss, (logits.argmax(-1) == targets).float()], dim=-1)
+
+        return score
+
+    def count_changed_predictions(self, reference: np.ndarray, predictions: np.ndarray) -> int:
+        return int((reference[..., 1] != predictions[..., 1]).sum())
+
+    def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
+        return masked_token_metrics(evaluation.predictions, evaluation.label_ids)

@@ -1,0 +1,296 @@
+"""Training and evaluating sequence models on tables and texts, from recipe to report."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from modeling_sft import AutoModelForSequencePairClassification, byte_tokenizer, character_tokenizer
+from modeling_sft.training import Recipe, SFTTrainer, evaluate, format_report, get_task, train
+from tiny_recipes import TINY_SEQUENCE, tiny_recipe, tiny_sequence_recipe, tiny_settings
+
+WORDS = {"animal": ["cat", "dog", "hen", "little mouse"], "plant": ["oak", "rose", "thistle", "moss"]}
+
+
+def sentences(count, seed):
+    """Sentences of many lengths, each of one class."""
+    rng = np.random.default_rng(seed)
+    labels = ["animal", "plant"] * (count // 2)
+    return [" and ".join(rng.choice(WORDS[label], rng.integers(1, 8))) for label in labels], labels
+
+
+def write_csv(path, columns):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """One folder of files per kind of data."""
+    folder = tmp_path_factory.mktemp("data")
+    for kind in ("classes", "pairs", "numbers", "texts"):
+        (folder / kind).mkdir()
+    for split, count, seed in (("train", 40, 0), ("test", 14, 1)):
+        texts, labels = sentences(count, seed)
+        write_csv(folder / "classes" / f"{split}.csv", {"text": texts, "label": labels})
+        order = np.random.default_rng(seed).permutation(count)
+        others = [texts[index] for index in order]
+        same = [int(labels[index] == label) for index, label in zip(order, labels, strict=True)]
+        write_csv(folder / "pairs" / f"{split}.csv", {"text": texts, "other": others, "label": same})
+        numbers = [float(len(text)) / 10 for text in texts]
+        Dataset.from_dict({"text": texts, "label": numbers}).to_parquet(folder / "numbers" / f"{split}.parquet")
+        (folder / "texts" / f"{split}.txt").write_text("\n".join(texts), encoding="utf-8")
+    return folder
+
+
+KINDS = {
+    "sequence-classification": "classes",
+    "sequence-pair-classification": "pairs",
+    "sequence-regression": "numbers",
+    "masked-language-modeling": "texts",
+}
+OVERRIDES = {
+    "sequence-pair-classification": ("dataset.pair_column=other",),
+    "masked-language-modeling": ("dataset.name=plain_text",),
+}
+AUTO_CLASSES = {
+    "sequence-classification": AutoModelForSequenceClassification,
+    "sequence-pair-classification": AutoModelForSequencePairClassification,
+    "sequence-regression": AutoModelForSequenceClassification,
+    "masked-language-modeling": AutoModelForMaskedLM,
+}
+tasks = pytest.mark.parametrize("task", KINDS)
+
+
+def recipe_of(task, *overrides):
+    return tiny_sequence_recipe(f"task={task}", *OVERRIDES.get(task, ()), *overrides)
+
+
+def assert_same_weights(one, other, prefix=""):
+    one, other = (load_file(folder / "model.safetensors") for folder in (one, other))
+    one, other = ({k: v for k, v in weights.items() if k.startswith(prefix)} for weights in (one, other))
+    assert one.keys() == other.keys() and one
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@tasks
+def test_a_run_trains_evaluates_and_saves_model_and_tokenizer(data, tmp_path, task):
+    log = train(recipe_of(task), tmp_path, data / KINDS[task])
+    metric = get_task(task).main_metric
+    assert np.isfinite(log["validation"][metric]) and log["best_checkpoint"].startswith("checkpoint-")
+    values = [entry[f"eval_{metric}"] for entry in log["log_history"] if f"eval_{metric}" in entry]
+    assert log["validation"][metric] == (max if get_task(task).greater_is_better else min)(values[:3])
+    model = AUTO_CLASSES[task].from_pretrained(tmp_path)
+    assert log["num_parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert model.config.vocab_size == 260 and model.config.pad_token_id == 0
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer("Aé")["input_ids"] == byte_tokenizer()("Aé")["input_ids"] and tokenizer.model_max_length == 40
+
+    report = evaluate(tmp_path, data / KINDS[task], batch_size=5, sampled_passes=2)
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == report
+    (result,) = report["results"].values()
+    assert report["task"] == task and report["num_examples"] == 14
+    assert len(set(result["sampled"]["values"])) <= 2 and np.isfinite(result["sampled"]["mean"])
+    assert metric.replace("_", " ") in format_report(report)
+    again = evaluate(tmp_path, data / KINDS[task], batch_size=14)
+    assert again["results"]["none"] == pytest.approx({k: v for k, v in result.items() if k != "sampled"}, rel=1e-4)
+
+
+def test_the_classes_have_the_names_of_the_file(data, tmp_path):
+    train(recipe_of("sequence-classification", "training.max_steps=2"), tmp_path, data / "classes")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert model.config.id2label == {0: "animal", 1: "plant"}
+
+
+def test_a_classifier_learns_and_a_regression_beats_the_mean(data, tmp_path):
+    longer = ("training.max_steps=60", "training.eval_steps=20", "training.save_steps=20", "model.sampling_noise=0")
+    train(recipe_of("sequence-classification", *longer), tmp_path / "classes", data / "classes")
+    assert evaluate(tmp_path / "classes", data / "classes")["results"]["none"]["accuracy"] > 0.8
+    train(recipe_of("sequence-regression", *longer), tmp_path / "numbers", data / "numbers")
+    result = evaluate(tmp_path / "numbers", data / "numbers")["results"]["none"]
+    assert result["r2"] > 0.2, result
+
+
+@pytest.mark.parametrize(
+    ("task", "strategy"),
+    [
+        ("sequence-classification", "group_by_length"),
+        ("masked-language-modeling", "random"),
+        pytest.param("sequence-pair-classification", "group_by_length", marks=pytest.mark.slow),
+        pytest.param("sequence-regression", "random", marks=pytest.mark.slow),
+        pytest.param("masked-language-modeling", "group_by_length", marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_run_resumes_to_the_same_weights(data, tmp_path, monkeypatch, task, strategy):
+    overrides = (f"training.train_sampling_strategy={strategy}", "model.hidden_dropout_prob=0.1")
+    recipe = recipe_of(task, *overrides, "model.num_sampled_tokens_range=[3, 8]")
+    log = train(recipe, tmp_path / "whole", data / KINDS[task])
+    calls = iter(range(1, 10**9))
+    original = SFTTrainer.training_step
+
+    def training_step(self, *args, **kwargs):
+        if next(calls) == 4:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    with monkeypatch.context() as context:
+        context.setattr(SFTTrainer, "training_step", training_step)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "cut", data / KINDS[task])
+    resumed = train(recipe, tmp_path / "cut", data / KINDS[task], resume=True)
+    assert_same_weights(tmp_path / "whole" / "checkpoint-6", tmp_path / "cut" / "checkpoint-6")
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+    losses = [[e["loss"] for e in entry["log_history"] if "loss" in e] for entry in (log, resumed)]
+    assert losses[0] == losses[1] and len(losses[0]) == 6
+
+
+def test_grouping_by_length_saves_padding(tmp_path, monkeypatch):
+    texts, labels = sentences(120, 0)
+    write_csv(tmp_path / "train.csv", {"text": texts, "label": labels})
+    filled = []
+    original = SFTTrainer.training_step
+
+    def training_step(self, model, inputs, *args, **kwargs):
+        filled[-1].append(float(inputs["attention_mask"].float().mean()))
+        return original(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(SFTTrainer, "training_step", training_step)
+    settings = ("dataset.validation_fraction=0", "training.eval_strategy=no", "training.max_steps=20")
+    for strategy in ("random", "group_by_length"):
+        filled.append([])
+        grouped = (f"training.train_sampling_strategy={strategy}", "training.per_device_train_batch_size=4")
+        train(recipe_of("sequence-classification", *settings, *grouped), tmp_path / strategy, tmp_path)
+    assert len(filled[0]) == len(filled[1]) == 20
+    assert np.mean(filled[1]) > np.mean(filled[0]) + 0.1
+
+
+def test_a_tokenizer_of_ones_own_decides_the_vocabulary(data, tmp_path):
+    tokenizer = character_tokenizer(sentences(40, 0)[0])
+    tokenizer.save_pretrained(tmp_path / "characters")
+    own = f"processor.tokenizer={tmp_path / 'characters'}"
+    recipe = recipe_of("sequence-classification", own, "training.max_steps=2")
+    train(recipe, tmp_path / "run", data / "classes")
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").config.vocab_size == len(tokenizer)
+    saved = AutoTokenizer.from_pretrained(tmp_path / "run")
+    assert saved("oak")["input_ids"] == tokenizer("oak")["input_ids"] and saved.model_max_length == 40
+    assert 0 <= evaluate(tmp_path / "run", data / "classes")["results"]["none"]["accuracy"] <= 1
+
+
+@pytest.fixture(scope="module")
+def language_model(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("language_model")
+    train(recipe_of("masked-language-modeling", "seed=5"), folder, data / "texts")
+    return folder
+
+
+@pytest.mark.parametrize("task", ["sequence-classification", "sequence-pair-classification", "sequence-regression"])
+def test_fine_tuning_starts_from_the_backbone_of_the_language_model(data, tmp_path, language_model, task):
+    frozen = ("training.learning_rate=0", "training.max_steps=2", "model.pooling=mean")
+    recipe = recipe_of(task, f"pretrained={language_model}", *frozen)
+    # Fields of the pretrained model that the recipe leaves out stay as they are.
+    for name in ("hidden_size", "num_hidden_layers", "score_head_dim", "num_sampled_tokens"):
+        del recipe.model[name]
+    train(recipe, tmp_path, data / KINDS[task])
+    assert_same_weights(tmp_path, language_model, prefix="sft.")
+    model = AUTO_CLASSES[task].from_pretrained(tmp_path)
+    assert model.config.pooling == "mean" and model.config.num_sampled_tokens == 6
+    assert model.config.num_labels == (1 if task == "sequence-regression" else 2)
+    assert np.isfinite(evaluate(tmp_path, data / KINDS[task])["results"]["none"][get_task(task).main_metric])
+
+
+def test_the_seed_decides_the_new_head_alone(data, language_model):
+    task = get_task("sequence-classification")
+    recipes = [recipe_of("sequence-classification", f"pretrained={language_model}") for _ in range(2)]
+    rows = task.load_rows(recipes[0], data / "classes", "train")
+    models = []
+    for seed, recipe in enumerate(recipes):
+        torch.manual_seed(seed)
+        models.append(task.build_model(recipe, rows).state_dict())
+    different = {name for name in models[0] if not torch.equal(models[0][name], models[1][name])}
+    assert different and all(name.startswith("classifier.") for name in different)
+
+
+def test_pretrained_models_must_fit(data, tmp_path, language_model):
+    def fails(message, kind, *overrides):
+        with pytest.raises(ValueError, match=message):
+            train(tiny_sequence_recipe(*overrides), tmp_path / str(len(list(tmp_path.iterdir()))), data / kind)
+
+    fails(
+        "260 token ids and the recipe's tokenizer 19",
+        "classes",
+        f"pretrained={language_model}",
+        "processor.tokenizer=list_ops",
+    )
+    fails("`processor.tokenizer` 'absent' is none of bytes, list_ops", "classes", "processor.tokenizer=absent")
+    fails("`pretrained` .* cannot be loaded", "classes", f"pretrained={tmp_path / 'absent'}")
+    with pytest.raises(ValueError, match="`pretrained` does not go with task"):
+        tiny_recipe(f"pretrained={language_model}")
+    with pytest.raises(ValueError, match="`pretrained` does not go with .* a baseline"):
+        Recipe.from_dict(
+            tiny_settings("model={}", "baseline=bert", f"pretrained={language_model}", settings=TINY_SEQUENCE)
+        )
+
+
+def test_a_pretrained_point_cloud_model_is_refused(data, tmp_path):
+    train(tiny_recipe("training.max_steps=2"), tmp_path / "clouds")
+    with pytest.raises(ValueError, match="pretrained"):
+        train(tiny_sequence_recipe(f"pretrained={tmp_path / 'clouds'}"), tmp_path / "texts", data / "classes")
+
+
+def test_a_pretrained_model_of_another_size_is_refused(data, tmp_path, language_model):
+    recipe = tiny_sequence_recipe(f"pretrained={language_model}", "model.hidden_size=32")
+    with pytest.raises(ValueError, match="pretrained"):
+        train(recipe, tmp_path, data / "classes")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("processor.mean=[0.5]", "for continuous values: remove `tokenizer`"),
+        ("processor.feature_size=2", "for continuous values: remove `tokenizer`"),
+        ("processor.lowercase=true", "lowercase"),
+        ("processor.max_length=0", "max_length"),
+        ("dataset.text_colum=body", "did you mean `text_column`"),
+        ("model.vocab_size=99", "`model.vocab_size` cannot stand in a recipe"),
+        ("model.num_labels=2", "`model.num_labels` cannot stand in a recipe"),
+        ("augmentation={jitter: 0.1}", "has no augmentation"),
+        ("task=masked-language-modeling processor={tokenizer: bytes}", "`processor.max_length` are missing"),
+    ],
+)
+def test_wrong_settings_are_refused(override, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_sequence_recipe(*(override.split(" ", 1) if override.startswith("task") else [override]))
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "message"),
+    [
+        ("sequence-classification", "numbers", "no classes in its column `label`: train `sequence-regression`"),
+        ("sequence-regression", "classes", "no numbers in its column `label`: train `sequence-classification`"),
+        ("sequence-pair-classification", "classes", "text_pair"),
+    ],
+)
+def test_data_that_do_not_fit_the_task_are_refused(data, tmp_path, task, kind, message):
+    with pytest.raises(ValueError, match=message):
+        train(tiny_sequence_recipe(f"task={task}"), tmp_path, data / kind)
+
+
+def test_texts_without_tokenizer_are_refused(data, tmp_path):
+    with pytest.raises(ValueError, match="'values'"):
+        train(tiny_sequence_recipe("processor={}"), tmp_path, data / "classes")
+
+
+def test_evaluation_on_other_labels_is_refused(data, tmp_path):
+    train(recipe_of("sequence-classification", "training.max_steps=2"), tmp_path / "run", data / "classes")
+    texts, labels = sentences(6, 0)
+    for split in ("train", "test"):
+        write_csv(tmp_path / f"{split}.csv", {"text": texts, "label": [label.upper() for label in labels]})
+    with pytest.raises(ValueError, match="the model was trained for"):
+        evaluate(tmp_path / "run", tmp_path)
