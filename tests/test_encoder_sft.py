@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 import reference
 from configurations import parametrize_configurations, tiny_config
-from modeling_sft import SFTPointCloudModel
+from modeling_sft import SFTPointCloudModel, encoder_sft
 from modeling_sft.encoder_sft import SFTLayer, build_norm
 from modeling_sft.relation_point_cloud_sft import PointCloudGeometry
 from modeling_sft.sampling_sft import Sample
 from random_clouds import random_batch
-from tiny_models import randomise
+from tiny_models import build, randomise
 
 # (points per cloud): one cloud of odd size; three with padding, the last smaller than K = 7.
 SIZES = ((63,), (17, 9, 5))
@@ -215,3 +215,26 @@ def test_drop_path_removes_whole_branches_and_keeps_the_mean() -> None:
     dropped = layer._residual(torch.zeros_like(branch), branch)
     assert all(len(row.unique()) == 1 for row in dropped[:50])
     assert abs(dropped.mean() - 1) < 0.05
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_inner_states_made_again_in_backward_give_the_same_gradients(
+    monkeypatch: pytest.MonkeyPatch, checkpointing: bool
+) -> None:
+    def gradients() -> dict[str, torch.Tensor]:
+        model = build(training=True)
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        torch.manual_seed(0)
+        model(**random_batch([17, 9]), labels=torch.tensor([0, 4])).loss.backward()
+        return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+    expected = gradients()
+    calls = []
+    transform = encoder_sft.SFTFeedForward._transform
+    monkeypatch.setattr(encoder_sft, "INNER_ELEMENTS_KEPT", 0)
+    monkeypatch.setattr(
+        encoder_sft.SFTFeedForward, "_transform", lambda self, states: calls.append(1) or transform(self, states)
+    )
+    torch.testing.assert_close(gradients(), expected, rtol=0, atol=1e-12)
+    assert len(calls) > 2, "the inner states were kept"

@@ -1,4 +1,4 @@
-"""Memory of a whole forward pass on large clouds, measured as the process's peak."""
+"""Memory of passes over large clouds and long sequences, measured as the process's peak."""
 
 import json
 import os
@@ -8,18 +8,21 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = """
+PEAK = """
 import json, sys
 from pathlib import Path
 
 import torch
-from modeling_sft import SFTPointCloudConfig, SFTPointCloudModel
 
 def peak_mib():
     # Not ru_maxrss: a child process inherits its parent's.
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
+"""
+
+CLOUD = """
+from modeling_sft import SFTPointCloudConfig, SFTPointCloudModel
 
 length, sizes = int(sys.argv[1]), json.loads(sys.argv[2])
 torch.manual_seed(0)
@@ -37,11 +40,34 @@ assert states.isfinite().all()
 print(json.dumps({"growth_mib": after - before, "total_mib": after}))
 """
 
+SEQUENCE = """
+from modeling_sft import SFTConfig, SFTForSequenceClassification
 
-def peak(length: int, **sizes: int) -> dict[str, float]:
+length, sizes = int(sys.argv[1]), json.loads(sys.argv[2])
+trains = sizes.pop("trains")
+torch.manual_seed(0)
+model = SFTForSequenceClassification(SFTConfig(num_attention_heads=4, residual_scale_init=1.0, **sizes)).train(trains)
+tokens, labels = torch.randint(4, 260, (1, length)), torch.tensor([1])
+
+def run(tokens):
+    with torch.set_grad_enabled(trains):
+        loss = model(tokens, labels=labels).loss
+        if trains:
+            loss.backward()
+    assert loss.isfinite()
+
+run(tokens[:, :512])  # warm-up
+before = peak_mib()
+run(tokens)
+after = peak_mib()
+print(json.dumps({"growth_mib": after - before, "total_mib": after}))
+"""
+
+
+def peak(length: int, script: str = CLOUD, **sizes: int) -> dict[str, float]:
     # A fixed threshold returns freed blocks to the system: the peak is then that of live tensors.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
-    command = [sys.executable, "-c", SCRIPT, str(length), json.dumps(sizes)]
+    command = [sys.executable, "-c", PEAK + script, str(length), json.dumps(sizes)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
     assert result.returncode == 0, result.stderr[-2000:]
     return json.loads(result.stdout)
@@ -66,3 +92,12 @@ def test_a_million_points_fit_into_two_gibibytes_beyond_the_model():
     print(quarter, whole)
     assert whole["growth_mib"] < 2048 and whole["total_mib"] < 4096
     assert whole["growth_mib"] <= 4.2 * quarter["growth_mib"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads the peak from /proc, which only Linux has")
+@pytest.mark.parametrize(("trains", "limit_mib"), [(False, 2048), (True, 6144)], ids=["inference", "training"])
+def test_65536_tokens_fit_in_one_call(trains: bool, limit_mib: int):
+    found = peak(65_536, SEQUENCE, trains=trains, hidden_size=256, num_hidden_layers=6, num_sampled_tokens=256)
+    print(found)
+    assert found["growth_mib"] < limit_mib
