@@ -192,7 +192,7 @@ class SFTConfig(SFTEncoderConfig):
             apart; sinusoids have no largest length.
         max_position_embeddings (`int`, *optional*): number of learned positions, which `"learned"` needs.
         relation (`bool`, defaults to `False`): lets features of the offset between two tokens scale and shift their
-            score. It makes attention several times as expensive, and positions are in the embeddings already.
+            score. Positions are in the embeddings already, and look-ups are slow (docs/benchmark.md).
         local_mixing_size (`int`, defaults to 5): width of the depthwise convolution of each layer.
         pad_token_id (`int`, *optional*, defaults to 0): the token whose embedding stays zero.
         tie_word_embeddings (`bool`, defaults to `True`): lets masked language models share the weights of token

@@ -124,13 +124,18 @@ def test_readme_snippets_run(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_snippets_of_the_export_page_run(tmp_path: Path):
-    for library in ("onnx", "onnxruntime", "onnxscript"):
+@pytest.mark.parametrize(
+    ("name", "count", "libraries"),
+    [("export.md", 3, ("onnx", "onnxruntime", "onnxscript")), ("sequences.md", 2, ())],
+    ids=["export", "sequences"],
+)
+def test_snippets_of_a_page_run(name: str, count: int, libraries: tuple[str, ...], tmp_path: Path):
+    for library in libraries:
         pytest.importorskip(library)
-    page = ROOT / "docs" / "export.md"
+    page = ROOT / "docs" / name
     if not page.is_file():
         pytest.skip("the sdist has no docs")
-    run_snippets(page.read_text(encoding="utf-8"), 3, tmp_path)
+    run_snippets(page.read_text(encoding="utf-8"), count, tmp_path)
 
 
 @pytest.fixture(scope="module")
