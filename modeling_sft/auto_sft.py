@@ -53,7 +53,7 @@ class AutoModelForSequencePairClassification(_BaseAutoModelClass):
 
 
 __all__ = [
-    "AutoModelForSequencePairClassification",
     "AutoModelForPointCloudClassification",
     "AutoModelForPointCloudSegmentation",
+    "AutoModelForSequencePairClassification",
 ]

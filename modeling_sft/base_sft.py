@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +12,7 @@ from .attention_dispatch_sft import resolve_backend
 from .attention_sft import SFTAttention
 from .configuration_sft import SFTEncoderConfig
 from .encoder_sft import SFTLayer
+from .initialization_sft import start_with_unit_variance
 from .relation_base_sft import SFTRelation
 from .sampling_sft import Selector, SFTSampler
 
@@ -34,9 +34,9 @@ class SFTPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if getattr(module, "starts_with_unit_variance", False):
-            self._start_with_unit_variance(module)
-        elif isinstance(module, SFTSampler):
+        if start_with_unit_variance(module):
+            return
+        if isinstance(module, SFTSampler):
             initialization.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
             if module.bias is not None:
                 initialization.zeros_(module.bias)
@@ -48,15 +48,6 @@ class SFTPreTrainedModel(PreTrainedModel):
             initialization.zeros_(module.bias_weight)
         elif isinstance(module, SFTLayer):
             initialization.constant_(module.residual_scale, self.config.residual_scale_init)
-
-    @staticmethod
-    def _start_with_unit_variance(module: Any) -> None:
-        if not isinstance(module, nn.Embedding):
-            initialization.normal_(module.weight, mean=0.0, std=module.weight[0].numel() ** -0.5)
-            return
-        initialization.normal_(module.weight, mean=0.0, std=1.0)
-        if module.padding_idx is not None:
-            initialization.zeros_(module.weight[module.padding_idx])
 
     def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
         """The attention backend for a request, `None` being the default.

@@ -224,9 +224,9 @@ class SFTConfig(SFTEncoderConfig):
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
-        # The whole map on every save: a head's repository must also load as AutoModel, and the other way round.
         if self.vocab_size == 0:
             self.pad_token_id = None
+        # The whole map on every save: a head's repository must also load as AutoModel, and the other way round.
         heads = ("MaskedLM", "SequenceClassification", "TokenClassification", "QuestionAnswering")
         kwargs.setdefault(
             "auto_map",

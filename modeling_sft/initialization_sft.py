@@ -1,8 +1,10 @@
 """Initialisation by fan-in, for the projections whose scale matters."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
 from torch import nn
+from transformers import initialization
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -10,9 +12,8 @@ Module = TypeVar("Module", bound=nn.Module)
 def unit_variance(module: Module) -> Module:
     """Mark a linear layer, convolution or embedding whose outputs shall start with unit variance.
 
-    `SFTPreTrainedModel._init_weights` draws weights with the inverse root of the fan-in as standard deviation (inputs
-    being normalised), and embeddings with 1, whatever `initializer_range` says. The mark sits on the layer itself:
-    Transformers skips modules without own parameters.
+    [`start_with_unit_variance`], called from `_init_weights`, draws them, whatever `initializer_range` says. The mark
+    sits on the layer itself: Transformers skips modules without own parameters.
     """
     setattr(module, "starts_with_unit_variance", True)  # noqa: B010 (mypy takes module attributes for tensors)
     return module
@@ -23,4 +24,20 @@ def unit_variance_linear(in_features: int, out_features: int, bias: bool = True)
     return unit_variance(nn.Linear(in_features, out_features, bias=bias))
 
 
-__all__ = ["unit_variance", "unit_variance_linear"]
+@torch.no_grad()
+def start_with_unit_variance(module: Any) -> bool:
+    """Draw the weight of a marked layer: with the inverse root of its fan-in as deviation, for embeddings with 1.
+
+    Returns:
+        Whether the layer is marked; others are left alone.
+    """
+    if not getattr(module, "starts_with_unit_variance", False):
+        return False
+    is_embedding = isinstance(module, nn.Embedding)
+    initialization.normal_(module.weight, mean=0.0, std=1.0 if is_embedding else module.weight[0].numel() ** -0.5)
+    if is_embedding and module.padding_idx is not None:
+        initialization.zeros_(module.weight[module.padding_idx])
+    return True
+
+
+__all__ = ["start_with_unit_variance", "unit_variance", "unit_variance_linear"]

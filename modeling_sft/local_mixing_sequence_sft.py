@@ -10,7 +10,7 @@ from .initialization_sft import unit_variance
 class SFTConvolutionMixing(nn.Module):
     """A depthwise convolution over neighbouring tokens, padding counting as zeros.
 
-    A byte or a pixel alone says nothing about its importance: without this branch the sampler does not learn.
+    A byte or a pixel alone says little about its importance.
     """
 
     def __init__(self, config: SFTConfig):

@@ -63,6 +63,9 @@ def test_the_masked_token_loss_is_the_mean_cross_entropy_of_the_masked_tokens(ba
     assert model(**batch).loss is None
     nothing = model(**batch, labels=torch.full_like(labels, -100)).loss
     assert nothing == 0
+    padding = batch["attention_mask"] == 0
+    assert padding.any()
+    torch.testing.assert_close(model(**batch, labels=labels.masked_fill(padding, 3)).loss, output.loss)
 
 
 def tied(model: SFTForMaskedLM) -> bool:
@@ -132,6 +135,7 @@ def test_the_answer_loss_is_the_mean_of_both_cross_entropies(batch: Batch) -> No
         (None, [0, 0, 0, 0], "`start_positions` and `end_positions` together"),
         ([0, 0, 0, 9], [0, 0, 0, 0], "`start_positions` must be -100"),
         ([0, 0, 0, 0], [0, 0, -1, 0], "`end_positions` must be -100"),
+        ([0, 0, 0, 0], [8, 8, 8, 8], "`end_positions` names a padded token"),
         ([0, 0, 0], [0, 0, 0, 0], r"`start_positions` has shape \(3,\)"),
         ([0, 0, 0, 0], [[0], [0], [0], [0]], r"`end_positions` has shape \(4, 1\)"),
     ],

@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, initialization
+from transformers import PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
 from ..heads_sft import SFTClassificationHead, SFTPairClassificationHead, classification_loss, join_pairs
+from ..initialization_sft import start_with_unit_variance
 from ..outputs_sft import SFTClassifierOutput
 from ..validation_sft import check_finite, check_range, check_shape, resolve_mask
 from .sequence_encoders import NUM_TOKEN_TYPES, BertEncoder, NystromformerEncoder, SequenceBaselineConfig
@@ -42,8 +43,7 @@ class SequenceBaseline(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """The encoder keeps its library's initialisation; the readout starts as SFT's."""
         super()._init_weights(module)
-        if isinstance(module, nn.Linear) and getattr(module, "starts_with_unit_variance", False):
-            initialization.normal_(module.weight, mean=0.0, std=module.in_features**-0.5)
+        start_with_unit_variance(module)
 
     def encode(
         self,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..tokenization_sft import LIST_OPS_SYMBOLS
 from .files import check_positive_integer
 
 OPERATOR_PROBABILITY = 0.25
@@ -32,7 +33,7 @@ def _sum_modulo(values: Sequence[int]) -> int:
 OPERATORS: dict[str, Callable[[Sequence[int]], int]] = {"[MIN": min, "[MAX": max, "[MED": _median, "[SM": _sum_modulo}
 END = "]"
 DIGITS = {str(digit): digit for digit in range(10)}
-TOKENS = (*OPERATORS, END, *DIGITS)
+TOKENS = LIST_OPS_SYMBOLS
 NUM_OPERATORS = len(OPERATORS)
 FIRST_DIGIT = TOKENS.index("0")
 

@@ -138,7 +138,7 @@ def read_column(rows: Any, name: str, kind: str | None = None) -> Iterator[Any]:
         return
     if name not in rows.column_names:
         raise ValueError(f"rows has no column {name!r}; its columns are {rows.column_names}{remedy}.")
-    # Many rows at once, of one column: rows one by one take ten times as long.
+    # Many rows at once, of one column: rows one by one take far longer.
     column = rows.select_columns([name]).with_format(kind)
     for start in range(0, len(column), _ROWS_AT_ONCE):
         yield from column[start : start + _ROWS_AT_ONCE][name]

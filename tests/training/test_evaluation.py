@@ -19,14 +19,17 @@ def few_digits():
 
 @pytest.fixture(autouse=True)
 def only_few_digits(monkeypatch, few_digits):
-    monkeypatch.setattr(tasks.point_clouds, "load_point_cloud_dataset", lambda name, data_dir: few_digits)
+    monkeypatch.setattr(
+        tasks.point_clouds.PointCloudTask, "load_dataset", staticmethod(lambda name, data_dir: few_digits)
+    )
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, few_digits):
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as context:
-        context.setattr(tasks.point_clouds, "load_point_cloud_dataset", lambda name, data_dir: few_digits)
+        loader = staticmethod(lambda name, data_dir: few_digits)
+        context.setattr(tasks.point_clouds.PointCloudTask, "load_dataset", loader)
         train(tiny_recipe("dataset.validation_fraction=0.2"), folder)
     return folder
 
@@ -111,7 +114,9 @@ def test_data_with_other_labels_are_refused(run, monkeypatch, few_digits):
     from datasets import ClassLabel
 
     rows = few_digits["test"].cast_column("label", ClassLabel(names=[f"class {i}" for i in range(10)]))
-    monkeypatch.setattr(tasks.point_clouds, "load_point_cloud_dataset", lambda name, data_dir: {"test": rows})
+    monkeypatch.setattr(
+        tasks.point_clouds.PointCloudTask, "load_dataset", staticmethod(lambda name, data_dir: {"test": rows})
+    )
     with pytest.raises(ValueError, match="trained for"):
         evaluate(run)
 
@@ -145,9 +150,8 @@ def test_invariant_model_is_not_changed_by_rotation(tmp_path, monkeypatch, few_d
         lambda row: {"points": generator.normal(size=np.shape(row["points"])).astype(np.float32)},
         load_from_cache_file=False,
     )
-    monkeypatch.setattr(
-        tasks.point_clouds, "load_point_cloud_dataset", lambda name, data_dir: {"train": rows, "test": rows}
-    )
+    loader = staticmethod(lambda name, data_dir: {"train": rows, "test": rows})
+    monkeypatch.setattr(tasks.point_clouds.PointCloudTask, "load_dataset", loader)
     train(tiny_recipe(*INVARIANT), tmp_path)
     results = evaluate(tmp_path)["results"]
     assert results["so3"]["changed_predictions"] <= 1

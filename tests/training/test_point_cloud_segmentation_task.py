@@ -92,7 +92,9 @@ def test_labels_follow_the_points_through_sub_sampling_and_augmentation():
 def test_an_official_validation_split_is_used_as_it_is(monkeypatch):
     rows = tasks.point_clouds.load_point_cloud_dataset("primitives", num_train=12, num_test=6)
     splits = {"train": rows["train"].select(range(9)), "validation": rows["train"].select(range(9, 12))}
-    monkeypatch.setattr(tasks.point_clouds, "load_point_cloud_dataset", lambda name, data_dir, **options: splits)
+    monkeypatch.setattr(
+        tasks.point_clouds.PointCloudTask, "load_dataset", staticmethod(lambda name, data_dir, **options: splits)
+    )
     task, recipe = get_task("point-cloud-segmentation"), segmentation_recipe()
     for split, expected in splits.items():
         assert task.load_rows(recipe, None, split) is expected

@@ -70,7 +70,9 @@ def test_the_test_split_is_not_touched(tmp_path, monkeypatch):
             assert split == "train"
             return rows
 
-    monkeypatch.setattr(tasks.point_clouds, "load_point_cloud_dataset", lambda name, data_dir: OnlyTrain())
+    monkeypatch.setattr(
+        tasks.point_clouds.PointCloudTask, "load_dataset", staticmethod(lambda name, data_dir: OnlyTrain())
+    )
     assert train(tiny_recipe("training.max_steps=2"), tmp_path)["validation"]
 
 
@@ -90,7 +92,9 @@ def test_evaluation_without_validation_data_is_refused(tmp_path):
 @pytest.mark.parametrize("step", [3, 5, 8])
 def test_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch, step):
     rows = tasks.point_clouds.load_point_cloud_dataset("digits")["train"].select(range(40))
-    monkeypatch.setattr(tasks.point_clouds, "load_point_cloud_dataset", lambda name, data_dir: {"train": rows})
+    monkeypatch.setattr(
+        tasks.point_clouds.PointCloudTask, "load_dataset", staticmethod(lambda name, data_dir: {"train": rows})
+    )
     recipe = tiny_recipe(*AUGMENTED, "dataset.validation_fraction=0.2", "training.max_steps=10")
     log = train(recipe, tmp_path / "whole")
     with monkeypatch.context() as context:

@@ -294,3 +294,18 @@ def test_evaluation_on_other_labels_is_refused(data, tmp_path):
         write_csv(tmp_path / f"{split}.csv", {"text": texts, "label": [label.upper() for label in labels]})
     with pytest.raises(ValueError, match="the model was trained for"):
         evaluate(tmp_path / "run", tmp_path)
+
+
+def test_data_of_one_class_are_refused(tmp_path):
+    write_csv(tmp_path / "train.csv", {"text": sentences(8, 0)[0], "label": ["same"] * 8})
+    write_csv(tmp_path / "test.csv", {"text": sentences(4, 1)[0], "label": ["same"] * 4})
+    with pytest.raises(ValueError, match=r"has 1 class \(same\): give at least two"):
+        train(recipe_of("sequence-classification"), tmp_path / "run", tmp_path)
+
+
+def test_evaluation_without_the_tokenizer_says_what_is_missing(data, tmp_path):
+    train(recipe_of("sequence-classification", "training.max_steps=2"), tmp_path, data / "classes")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).unlink()
+    with pytest.raises((OSError, ValueError), match="tokenizer"):
+        evaluate(tmp_path, data / "classes")

@@ -20,7 +20,7 @@ from ...data.point_cloud_readers import READERS
 from ...data.point_clouds import load_point_cloud_dataset
 from ...modeling_sft_point_cloud import SFTForPointCloudClassification, SFTForPointCloudSegmentation
 from ...processing_point_cloud_sft import SFTPointCloudProcessor
-from .task import Task, check_label_names, label_names_of, register_task, rows_of_split
+from .task import Task, check_label_names, label_names_of, register_task
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -55,6 +55,8 @@ class RotatedRows:
 class PointCloudTask(Task):
     """What all tasks on point clouds share: data, processor, augmentation, rotations."""
 
+    readers = READERS
+    load_dataset = staticmethod(load_point_cloud_dataset)
     processor_class = SFTPointCloudProcessor
     augmentation_class = PointCloudAugmentation
     rotations = ("none", "z", "so3")
@@ -69,18 +71,6 @@ class PointCloudTask(Task):
             raise ValueError(
                 f"`processor.num_neighbors` ({num_neighbors}) and `model.num_neighbors` differ: set both alike."
             )
-
-    def dataset_options(self, recipe: Recipe) -> tuple[str, ...]:
-        entry = READERS.get(recipe.dataset["name"])
-        return () if entry is None else entry.options
-
-    def load_rows(self, recipe: Recipe, data_dir: str | Path | None, split: str) -> Any:
-        options = {name: recipe.dataset[name] for name in self.reader_options(recipe)}
-        return rows_of_split(load_point_cloud_dataset(recipe.dataset["name"], data_dir, **options), recipe, split)
-
-    def reader_options(self, recipe: Recipe) -> list[str]:
-        """Names in the recipe's `dataset` section that are options of the data set's reader."""
-        return [name for name in PointCloudTask.dataset_options(self, recipe) if name in recipe.dataset]
 
     def rotate(self, rows: Any, rotation: str, seed: int) -> Any:
         return RotatedRows(rows, rotation, seed)

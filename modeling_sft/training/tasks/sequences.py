@@ -35,7 +35,7 @@ from ...data.sequences import load_sequence_dataset
 from ...feature_extraction_sft import SFTSequenceFeatureExtractor
 from ...modeling_sft import SFTForMaskedLM, SFTForSequenceClassification, SFTForSequencePairClassification
 from ...tokenization_sft import byte_tokenizer, list_ops_tokenizer
-from .task import Task, check_label_names, label_names_of, register_task, rows_of_split
+from .task import Task, check_label_names, label_names_of, register_task
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -84,21 +84,11 @@ class SequenceTask(Task):
     """What all tasks on sequences share: data, tokenizer or feature extractor, collator."""
 
     processor_class = staticmethod(build_sequence_processor)
+    readers = SEQUENCE_READERS
+    load_dataset = staticmethod(load_sequence_dataset)
     names_from_data = (*Task.names_from_data, "vocab_size", "num_input_features", "pad_token_id")
     starts_pretrained = True
     pair: ClassVar[bool] = False
-
-    def dataset_options(self, recipe: Recipe) -> tuple[str, ...]:
-        entry = SEQUENCE_READERS.get(recipe.dataset["name"])
-        return () if entry is None else entry.options
-
-    def load_rows(self, recipe: Recipe, data_dir: str | Path | None, split: str) -> Any:
-        options = {name: recipe.dataset[name] for name in self.reader_options(recipe)}
-        return rows_of_split(load_sequence_dataset(recipe.dataset["name"], data_dir, **options), recipe, split)
-
-    def reader_options(self, recipe: Recipe) -> list[str]:
-        """Names in the recipe's `dataset` section that are options of the data set's reader."""
-        return [name for name in SequenceTask.dataset_options(self, recipe) if name in recipe.dataset]
 
     def check_processor(self, recipe: Recipe) -> None:
         # A trained model has its tokenizer beside it: where that came from need not exist any more.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 
+from ...data.registry import ReaderEntry
 from ...data.splits import train_validation_split
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Task(ABC):
 
     Class attributes:
         name (`str`): What a recipe's `task` says.
+        readers (`Mapping[str, ReaderEntry]`): Data sets that can be named.
+        load_dataset: Function that reads one, given its name, the data folder and options.
         model_class, processor_class: Classes of the model that is trained and of its processor.
         augmentation_class: A dataclass of augmentation settings, or None for a task without augmentation.
         main_metric (`str`): The metric of [`Task.compute_metrics`] by which the best checkpoint is selected.
@@ -39,6 +42,8 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    readers: ClassVar[Mapping[str, ReaderEntry]]
+    load_dataset: ClassVar[Callable[..., Any]]
     model_class: ClassVar[Any]
     processor_class: ClassVar[Any]
     augmentation_class: ClassVar[Any | None] = None
@@ -102,7 +107,12 @@ class Task(ABC):
 
     def dataset_options(self, recipe: Recipe) -> tuple[str, ...]:
         """Names that the recipe's `dataset` section accepts beside `name` and `validation_fraction`."""
-        return ()
+        return self.reader_options(recipe)
+
+    def reader_options(self, recipe: Recipe) -> tuple[str, ...]:
+        """Names of the options of the data set's reader; none for an unknown data set."""
+        entry = self.readers.get(recipe.dataset["name"])
+        return () if entry is None else entry.options
 
     def rotate(self, rows: Any, rotation: str, seed: int) -> Any:
         """Return the rows, each under a random rotation of the given kind that is a function of seed and row index."""
@@ -124,9 +134,10 @@ class Task(ABC):
     def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
         """Raise a ValueError if the labels of the rows are not those that a model was trained for."""
 
-    @abstractmethod
     def load_rows(self, recipe: Recipe, data_dir: str | Path | None, split: str) -> Any:
-        """Read one split (`"train"`, `"validation"` or `"test"`); the test data stays unread for the first two."""
+        """Read one split (`"train"`, `"validation"` or `"test"`)."""
+        options = {name: recipe.dataset[name] for name in self.reader_options(recipe) if name in recipe.dataset}
+        return rows_of_split(self.load_dataset(recipe.dataset["name"], data_dir, **options), recipe, split)
 
     @abstractmethod
     def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
