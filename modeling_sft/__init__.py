@@ -16,11 +16,14 @@ from transformers import (
 
 from .augmentation_point_cloud_sft import PointCloudAugmentation
 from .auto_sft import (
+    AutoModelForGraphClassification,
+    AutoModelForLinkPrediction,
+    AutoModelForNodeClassification,
     AutoModelForPointCloudClassification,
     AutoModelForPointCloudSegmentation,
     AutoModelForSequencePairClassification,
 )
-from .configuration_sft import SFTConfig, SFTPointCloudConfig
+from .configuration_sft import SFTConfig, SFTGraphConfig, SFTPointCloudConfig
 from .feature_extraction_sft import SFTSequenceFeatureExtractor
 from .files_point_cloud_sft import load_point_cloud
 from .modeling_sft import (
@@ -32,6 +35,13 @@ from .modeling_sft import (
     SFTModel,
     SFTSequencePreTrainedModel,
 )
+from .modeling_sft_graph import (
+    SFTForGraphClassification,
+    SFTForLinkPrediction,
+    SFTForNodeClassification,
+    SFTGraphModel,
+    SFTGraphPreTrainedModel,
+)
 from .modeling_sft_point_cloud import (
     SFTForPointCloudClassification,
     SFTForPointCloudSegmentation,
@@ -39,6 +49,7 @@ from .modeling_sft_point_cloud import (
     SFTPointCloudPreTrainedModel,
 )
 from .outputs_sft import SFTClassifierOutput, SFTModelOutput, SFTQuestionAnsweringOutput
+from .processing_graph_sft import SFTGraphProcessor
 from .processing_point_cloud_sft import SFTPointCloudProcessor
 from .sampling_sft import Sample, farthest_point_selector, random_selector
 from .tokenization_sft import byte_tokenizer, character_tokenizer, list_ops_tokenizer
@@ -54,6 +65,14 @@ AutoModelForTokenClassification.register(SFTConfig, SFTForTokenClassification, e
 AutoModelForQuestionAnswering.register(SFTConfig, SFTForQuestionAnswering, exist_ok=True)
 AutoModelForSequencePairClassification.register(SFTConfig, SFTForSequencePairClassification, exist_ok=True)
 
+AutoConfig.register(SFTGraphConfig.model_type, SFTGraphConfig, exist_ok=True)
+AutoModel.register(SFTGraphConfig, SFTGraphModel, exist_ok=True)
+AutoModelForGraphClassification.register(SFTGraphConfig, SFTForGraphClassification, exist_ok=True)
+AutoModelForNodeClassification.register(SFTGraphConfig, SFTForNodeClassification, exist_ok=True)
+AutoModelForLinkPrediction.register(SFTGraphConfig, SFTForLinkPrediction, exist_ok=True)
+AutoFeatureExtractor.register(SFTGraphConfig, SFTGraphProcessor, exist_ok=True)
+AutoProcessor.register(SFTGraphConfig, SFTGraphProcessor, exist_ok=True)
+
 AutoConfig.register(SFTPointCloudConfig.model_type, SFTPointCloudConfig, exist_ok=True)
 AutoModel.register(SFTPointCloudConfig, SFTPointCloudModel, exist_ok=True)
 AutoModelForPointCloudClassification.register(SFTPointCloudConfig, SFTForPointCloudClassification, exist_ok=True)
@@ -62,19 +81,29 @@ AutoFeatureExtractor.register(SFTPointCloudConfig, SFTPointCloudProcessor, exist
 AutoProcessor.register(SFTPointCloudConfig, SFTPointCloudProcessor, exist_ok=True)
 
 __all__ = [
+    "AutoModelForGraphClassification",
+    "AutoModelForLinkPrediction",
+    "AutoModelForNodeClassification",
     "AutoModelForPointCloudClassification",
     "AutoModelForPointCloudSegmentation",
     "AutoModelForSequencePairClassification",
     "PointCloudAugmentation",
     "SFTClassifierOutput",
     "SFTConfig",
+    "SFTForGraphClassification",
+    "SFTForLinkPrediction",
     "SFTForMaskedLM",
+    "SFTForNodeClassification",
     "SFTForPointCloudClassification",
     "SFTForPointCloudSegmentation",
     "SFTForQuestionAnswering",
     "SFTForSequenceClassification",
     "SFTForSequencePairClassification",
     "SFTForTokenClassification",
+    "SFTGraphConfig",
+    "SFTGraphModel",
+    "SFTGraphPreTrainedModel",
+    "SFTGraphProcessor",
     "SFTModel",
     "SFTModelOutput",
     "SFTPointCloudConfig",

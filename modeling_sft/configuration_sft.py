@@ -272,6 +272,85 @@ class SFTConfig(SFTEncoderConfig):
 
 
 @strict
+class SFTGraphConfig(SFTEncoderConfig):
+    r"""Configuration of SFT for graphs.
+
+    Args:
+        node_vocab_sizes (`list[int]`, *optional*): categories of each categorical node feature, in order of the
+            columns of `node_features`.
+        num_node_features (`int`, defaults to 0): continuous node features, in the columns behind the categorical ones.
+        edge_vocab_sizes (`list[int]`, *optional*): likewise of edges.
+        num_edge_features (`int`, defaults to 0): likewise of edges.
+        num_node_encodings (`int`, defaults to 0): numbers per node that say where it lies in its graph (random-walk or
+            Laplacian encodings).
+        target_mean, target_scale (`list[float]`, *optional*): means and standard deviations of regression targets; the
+            loss is computed on normalised targets, and logits are in the targets' own units.
+
+    The other arguments are those of [`SFTEncoderConfig`]; `local_mixing_size` is not used.
+
+    Example:
+
+    ```python
+    >>> from modeling_sft import SFTForGraphClassification, SFTGraphConfig
+
+    >>> config = SFTGraphConfig(node_vocab_sizes=[28], hidden_size=64, num_attention_heads=4, num_labels=2)
+    >>> model = SFTForGraphClassification(config)
+
+    ```
+    """
+
+    model_type = "sft_graph"
+    modality: ClassVar[str] = "graph"
+
+    node_vocab_sizes: list[int] | None = None
+    num_node_features: int = 0
+    edge_vocab_sizes: list[int] | None = None
+    num_edge_features: int = 0
+    num_node_encodings: int = 0
+    target_mean: list[float] | None = None
+    target_scale: list[float] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        heads = ("GraphClassification", "NodeClassification", "LinkPrediction")
+        kwargs.setdefault(
+            "auto_map",
+            {
+                "AutoConfig": "configuration_sft.SFTGraphConfig",
+                "AutoModel": "modeling_sft_graph.SFTGraphModel",
+                **{f"AutoModelFor{head}": f"modeling_sft_graph.SFTFor{head}" for head in heads},
+            },
+        )
+        super().__post_init__(**kwargs)
+
+    @property
+    def has_edge_features(self) -> bool:
+        """Whether edges have features beside their existence."""
+        return bool(self.edge_vocab_sizes) or self.num_edge_features > 0
+
+    def validate_architecture(self) -> None:
+        """Check ranges and combinations of fields; runs whenever a configuration is made."""
+        super().validate_architecture()
+        for name in ("num_node_features", "num_edge_features", "num_node_encodings"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "use an integer of at least 0.")
+        for name in ("node_vocab_sizes", "edge_vocab_sizes"):
+            sizes = getattr(self, name)
+            _require(
+                sizes is None or all(size >= 1 for size in sizes), name, sizes, "use None, or sizes of at least 1."
+            )
+        mean, std = self.target_mean, self.target_scale
+        _require(
+            (mean is None) == (std is None)
+            and (mean is None or std is None or (len(mean) == len(std) == self.num_labels and min(std) > 0)),
+            "target_scale",
+            std,
+            "set `target_mean` and `target_scale` together, one number per label, deviations above 0.",
+        )
+
+
+SFTGraphConfig._auto_class = "AutoConfig"
+
+
+@strict
 class SFTPointCloudConfig(SFTEncoderConfig):
     r"""Configuration of SFT for point clouds.
 
@@ -352,4 +431,4 @@ class SFTPointCloudConfig(SFTEncoderConfig):
 SFTConfig._auto_class = "AutoConfig"
 SFTPointCloudConfig._auto_class = "AutoConfig"
 
-__all__ = ["SFTConfig", "SFTEncoderConfig", "SFTPointCloudConfig"]
+__all__ = ["SFTConfig", "SFTEncoderConfig", "SFTGraphConfig", "SFTPointCloudConfig"]

@@ -101,7 +101,9 @@ class SFTFeedForward(nn.Module):
 
 
 class SFTLayer(GradientCheckpointingLayer):
-    """Attention to a sample and feed-forward, each a residual branch under one learned scale; sequences mix before.
+    """Attention to a sample and feed-forward, each a residual branch under one learned scale.
+
+    Local mixing is a branch before them (sequences), or part of the attention's branch (graphs).
 
     Pre-norm: x + scale * Drop(branch(norm(x))); post-norm: norm(x + scale * Drop(branch(x))).
     """
@@ -111,7 +113,9 @@ class SFTLayer(GradientCheckpointingLayer):
         self.pre_norm = config.norm_position == "pre"
         self.hidden_dropout_prob, self.drop_path_prob = config.hidden_dropout_prob, config.drop_path_prob
         self.local_mixing = build_layer_mixing(config)
-        self.local_mixing_norm = None if self.local_mixing is None else build_norm(config)
+        # A branch of its own has its own norm; one beside the attention shares the attention's.
+        mixes_before = self.local_mixing is not None and not self.local_mixing.parallel
+        self.local_mixing_norm = build_norm(config) if mixes_before else None
         self.attention = SFTAttention(config)
         self.attention_norm = build_norm(config)
         self.feed_forward = SFTFeedForward(config)
@@ -140,12 +144,18 @@ class SFTLayer(GradientCheckpointingLayer):
         """
         if self.local_mixing is not None and self.local_mixing_norm is not None:
             states = self.local_mixing_norm(hidden_states, mask) if self.pre_norm else hidden_states
-            hidden_states = self._residual(hidden_states, self.local_mixing(states, mask))
+            hidden_states = self._residual(hidden_states, self.local_mixing(states, mask, relation_inputs))
             if not self.pre_norm:
                 hidden_states = self.local_mixing_norm(hidden_states, mask)
         states = self.attention_norm(hidden_states, mask) if self.pre_norm else hidden_states
         # One name throughout: what a branch is done with leaves memory.
+        beside = None
+        if self.local_mixing is not None and self.local_mixing_norm is None:
+            beside = self.local_mixing(states, mask, relation_inputs)
         states = self.attention(states, mask, relation_inputs, num_sampled_tokens, output_attentions)[0]
+        if beside is not None:
+            states = states + beside
+            del beside
         hidden_states = self._residual(hidden_states, states)
         if not self.pre_norm:
             hidden_states = self.attention_norm(hidden_states, mask)

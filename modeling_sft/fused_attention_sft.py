@@ -16,7 +16,8 @@ from torch import Tensor
 from transformers.utils.generic import maybe_autocast
 
 from .eager_attention_sft import MAXOUT_MEAN, MAXOUT_STD, PROBABILITY_EPS, AttentionInputs
-from .relation_base_sft import PreparedRelation
+from .relation_base_sft import DenseEffect, PreparedRelation
+from .relation_graph_sft import PreparedEdges
 from .sampling_sft import log_softplus
 
 # Elements of one tile of scores per thread: 512 KiB in float32, so that it and a temporary stay in the second cache.
@@ -276,6 +277,9 @@ class _FusedAttention(torch.autograd.Function):
             for queries in query_slices:
                 tile = prepared[:, :, queries].contiguous()
                 part = None if relation_part is None else relation_part.queries(queries)
+                if setting.compiled and isinstance(part, PreparedEdges):
+                    # Their number differs from tile to tile: compilers would need one body for each.
+                    part = DenseEffect(*part.scale_and_bias())
                 keep = _dropout_mask(tile, key, setting.dropout)
                 found = body(tile, keys, part, keep, setting.score, setting.probability)
                 output[rows, :, queries], normaliser[rows, :, queries] = found
@@ -337,10 +341,9 @@ class _RelationGradient:
             for tensor, needed in zip(tensors, needs_grad, strict=True)
         ]
         self.relation = relation_type(*tensors) if tensors else None
-        # Gradients are cut as their tensors are; where none is needed, a tensor without memory stands in.
+        # Gradients are cut as their tensors are, some by others: what has none stands for itself.
         targets = [
-            gradient if gradient is not None or tensor is None else tensor.new_zeros(()).expand_as(tensor)
-            for tensor, gradient in zip(tensors, self.gradients, strict=True)
+            tensor if gradient is None else gradient for tensor, gradient in zip(tensors, self.gradients, strict=True)
         ]
         self.target = relation_type(*targets) if tensors else None
 

@@ -158,7 +158,7 @@ def classification_loss(
 ) -> Tensor:
     """Cross-entropy, binary cross-entropy or squared error by problem type, averaged over the labels present.
 
-    Labels of -100, and NaN in float labels, count as missing.
+    NaN counts as missing, and so does -100 but in regression, where it may be a target.
 
     Args:
         logits: `(..., num_labels)`.
@@ -185,7 +185,9 @@ def classification_loss(
     labels = labels.to(logits.device)
     if single_label:
         return class_loss("labels", logits, labels, num_items_in_batch)
-    present = ~((labels == -100) | labels.isnan())
+    present = ~labels.isnan()
+    if problem_type != "regression":
+        present &= labels != -100
     targets = torch.where(present, labels, 0).to(logits.dtype)
     if problem_type == "regression":
         each = F.mse_loss(logits, targets, reduction="none")
@@ -232,8 +234,30 @@ def token_classification_loss(
     """
     if labels.shape[:2] != mask.shape:
         raise ValueError(f"`labels` has shape {tuple(labels.shape)}: expected {tuple(mask.shape)}, one per token.")
-    labels = labels.masked_fill(~mask if labels.dim() == 2 else ~mask[..., None], -100)
+    missing = torch.nan if labels.is_floating_point() else -100
+    labels = labels.masked_fill(~mask if labels.dim() == 2 else ~mask[..., None], missing)
     return classification_loss(logits, labels, config, num_items_in_batch)
+
+
+def link_loss(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+    """Binary cross-entropy averaged over the pairs with a label.
+
+    Args:
+        logits: `(B, P)`.
+        labels: `(B, P)`, 1 for links, 0 for none, -100 for missing.
+        num_items_in_batch: as for [`classification_loss`].
+
+    Raises:
+        ValueError: the labels' shape or values do not fit.
+    """
+    check_shape("labels", labels, tuple(logits.shape), "one entry per pair")
+    present = labels != -100
+    if can_check_values(labels) and bool((present & (labels != 0) & (labels != 1)).any()):
+        raise ValueError("`labels` must be -100 (missing) or from 0 to 1.")
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    targets = torch.where(present, labels, 0).to(logits.dtype)
+    each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return _mean(torch.where(present, each, 0.0).sum(), present, num_items_in_batch)
 
 
 def _mean(total: Tensor, present: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
@@ -252,5 +276,6 @@ __all__ = [
     "class_loss",
     "classification_loss",
     "join_pairs",
+    "link_loss",
     "token_classification_loss",
 ]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from .files_point_cloud_sft import is_point_cloud_path, load_point_cloud
 from .seeding_point_cloud_sft import Seed
+from .validation_sft import IGNORED_LABEL
 
-IGNORED_LABEL = -100
 _LARGEST_VALUE = 1e38
 
 

@@ -10,15 +10,17 @@ from .initialization_sft import unit_variance
 class SFTConvolutionMixing(nn.Module):
     """A depthwise convolution over neighbouring tokens, padding counting as zeros.
 
-    A byte or a pixel alone says little about its importance.
+    A branch of its own, before the attention: a byte or a pixel alone says little about its importance.
     """
+
+    parallel = False
 
     def __init__(self, config: SFTConfig):
         super().__init__()
         width, size = config.hidden_size, config.local_mixing_size
         self.conv = unit_variance(nn.Conv1d(width, width, size, groups=width))
 
-    def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor, mask: Tensor, relation_inputs: tuple | None = None) -> Tensor:
         """Mix `(B, N, D)` under the mask `(B, N)`; an even window sees one token more behind than ahead."""
         states = hidden_states * mask[..., None].to(hidden_states.dtype)
         return depthwise_convolution(states, self.conv.weight, self.conv.bias)

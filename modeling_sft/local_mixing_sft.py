@@ -7,9 +7,10 @@ once, in the embeddings.
 from torch import nn
 
 from .configuration_sft import SFTEncoderConfig
+from .local_mixing_graph_sft import SFTMessagePassing
 from .local_mixing_sequence_sft import SFTConvolutionMixing
 
-LAYER_MIXINGS: dict[str, type[nn.Module]] = {"sequence": SFTConvolutionMixing}
+LAYER_MIXINGS: dict[str, type[nn.Module]] = {"graph": SFTMessagePassing, "sequence": SFTConvolutionMixing}
 
 
 def build_layer_mixing(config: SFTEncoderConfig) -> nn.Module | None:

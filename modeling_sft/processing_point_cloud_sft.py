@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers.feature_extraction_utils import BatchFeature, FeatureExtractionMixin
+from transformers.feature_extraction_utils import BatchFeature
 
 from .augmentation_point_cloud_sft import PointCloudAugmentation
 from .inputs_point_cloud_sft import (
-    IGNORED_LABEL,
     CloudInput,
     read_cloud,
     source_name,
@@ -23,12 +21,14 @@ from .inputs_point_cloud_sft import (
 )
 from .neighbors_point_cloud_sft import farthest_points, nearest_neighbors
 from .normals_point_cloud_sft import estimate_normals
+from .processing_base_sft import SFTProcessor
 from .seeding_point_cloud_sft import AUGMENTATION_STREAM, SUBSAMPLE_STREAM, Seed, generator, is_integer, seed_words
+from .validation_sft import IGNORED_LABEL
 
 POINT_SAMPLINGS = ("random", "farthest")
 
 
-class SFTPointCloudProcessor(FeatureExtractionMixin):
+class SFTPointCloudProcessor(SFTProcessor):
     """Turns clouds of n points into the inputs of `SFTPointCloudModel`.
 
     For each cloud, in this order:
@@ -62,7 +62,6 @@ class SFTPointCloudProcessor(FeatureExtractionMixin):
         ValueError: for a value outside its range, and for an unknown argument whose name is close to one of these.
     """
 
-    _auto_class = "AutoFeatureExtractor"
     model_input_names = ["points", "normals", "point_features", "neighbor_index", "attention_mask"]
 
     def __init__(
@@ -76,7 +75,6 @@ class SFTPointCloudProcessor(FeatureExtractionMixin):
         num_mesh_points: int = 2048,
         **kwargs: Any,
     ) -> None:
-        _refuse_near_misses(kwargs)
         if num_points is not None and (not is_integer(num_points) or num_points < 1):
             raise ValueError(f"num_points must be an integer of at least 1, or None to keep all; got {num_points!r}.")
         if not is_integer(num_neighbors) or num_neighbors < 0:
@@ -98,21 +96,6 @@ class SFTPointCloudProcessor(FeatureExtractionMixin):
         self.use_normals = use_normals
         self.point_sampling = point_sampling
         self.num_mesh_points = int(num_mesh_points)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of preprocessor_config.json; names the class for AutoFeatureExtractor and AutoProcessor."""
-        output = super().to_dict()
-        output["processor_class"] = type(self).__name__
-        auto_map = output.get("auto_map", {})
-        if "AutoFeatureExtractor" in auto_map:
-            auto_map["AutoProcessor"] = auto_map["AutoFeatureExtractor"]
-        return output
-
-    @classmethod
-    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in Transformers, but refuses a `from_pretrained` override whose name is close to an argument's."""
-        _refuse_near_misses(key for key in kwargs if key not in feature_extractor_dict)
-        return super().from_dict(feature_extractor_dict, **kwargs)
 
     def __call__(
         self,
@@ -331,14 +314,3 @@ class SFTPointCloudProcessor(FeatureExtractionMixin):
                 points = points / extent
                 points = points / np.linalg.norm(points, axis=1).max()
         return points
-
-
-def _refuse_near_misses(names: Iterable[str]) -> None:
-    arguments = (
-        *("num_points", "do_center", "do_scale", "num_neighbors", "use_normals"),
-        *("point_sampling", "num_mesh_points"),
-    )
-    for name in names:
-        close = difflib.get_close_matches(name, arguments, n=1, cutoff=0.75)
-        if close:
-            raise ValueError(f"SFTPointCloudProcessor has no argument {name!r}; did you mean {close[0]!r}?")

@@ -7,7 +7,7 @@ chosen so that a zero start is the identity).
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,60 @@ class PreparedRelation(Protocol):
         """
 
 
+def effect_with_gradient(prepared: Any, needs_grad: tuple[bool, ...]) -> tuple[tuple[Tensor, Tensor], Gradient]:
+    """`scale_and_bias` of a prepared relation without a graph, and its gradient by PyTorch's own differentiation.
+
+    Args:
+        prepared: a [`PreparedRelation`].
+        needs_grad: which of its tensors get a gradient; the others get `None`.
+
+    Returns:
+        Factor and summand of the scores, and the function from their gradients to those of the tensors.
+    """
+    tensors = (
+        tensor.detach().requires_grad_() if tensor is not None and needed else tensor
+        for tensor, needed in zip(prepared, needs_grad, strict=True)
+    )
+    leaves = type(prepared)(*tensors)
+    with torch.set_grad_enabled(any(needs_grad)):
+        effect = leaves.scale_and_bias()
+
+    def gradient(grad_scale: Tensor, grad_bias: Tensor) -> list[Tensor | None]:
+        wanted = [leaf for leaf, needed in zip(leaves, needs_grad, strict=True) if needed]
+        found = iter(torch.autograd.grad(effect, wanted, (grad_scale, grad_bias)) if wanted else ())
+        return [next(found) if needed else None for needed in needs_grad]
+
+    return (effect[0].detach(), effect[1].detach()), gradient
+
+
+class DenseEffect(NamedTuple):
+    """A relation whose effect was computed for all pairs at once, for code that is traced.
+
+    Attributes:
+        scale: `(B, H, N, K)`, factor of the scores.
+        bias: `(B, H, N, K)`, summand of the scores.
+    """
+
+    scale: Tensor
+    bias: Tensor
+
+    def rows(self, rows: slice) -> "DenseEffect":
+        """The same for some rows of the batch."""
+        return DenseEffect(self.scale[rows], self.bias[rows])
+
+    def queries(self, queries: slice) -> "DenseEffect":
+        """The same for some queries."""
+        return DenseEffect(self.scale[:, :, queries], self.bias[:, :, queries])
+
+    def scale_and_bias(self) -> tuple[Tensor, Tensor]:
+        """Factor and summand of the scores, each `(B, H, N, K)`."""
+        return self.scale, self.bias
+
+    def with_gradient(self, needs_grad: tuple[bool, ...]) -> tuple[tuple[Tensor, Tensor], Gradient]:
+        """See [`effect_with_gradient`]."""
+        return effect_with_gradient(self, needs_grad)
+
+
 class SFTRelation(nn.Module):
     """Per head, how the features of a query and a sampled token scale (`scale_weight`) and shift their score."""
 
@@ -50,4 +104,4 @@ class SFTRelation(nn.Module):
         self.bias_weight = nn.Parameter(torch.empty(config.num_attention_heads, num_features))
 
 
-__all__ = ["IDENTITY_OFFSET", "Gradient", "PreparedRelation", "SFTRelation"]
+__all__ = ["IDENTITY_OFFSET", "DenseEffect", "Gradient", "PreparedRelation", "SFTRelation", "effect_with_gradient"]

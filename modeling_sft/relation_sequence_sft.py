@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.utils.generic import maybe_autocast
 
 from .configuration_sft import SFTConfig
-from .relation_base_sft import IDENTITY_OFFSET, Gradient, SFTRelation
+from .relation_base_sft import IDENTITY_OFFSET, Gradient, SFTRelation, effect_with_gradient
 from .sampling_sft import Sample
 
 # Fourier features of the offset have the periods 4, 16, ..., 4**8 tokens.
@@ -74,25 +74,8 @@ class PreparedOffsets(NamedTuple):
         return F.softplus(scale), bias
 
     def with_gradient(self, needs_grad: tuple[bool, ...]) -> tuple[tuple[Tensor, Tensor], Gradient]:
-        """`scale_and_bias` without a graph, and the function from its gradients to those of these tensors.
-
-        Args:
-            needs_grad: which of the tensors get a gradient; the others get `None`.
-        """
-        tensors: Any = (
-            tensor.detach().requires_grad_() if tensor is not None and needed else tensor
-            for tensor, needed in zip(self, needs_grad, strict=True)
-        )
-        leaves = PreparedOffsets(*tensors)
-        with torch.set_grad_enabled(any(needs_grad)):
-            effect = leaves.scale_and_bias()
-
-        def gradient(grad_scale: Tensor, grad_bias: Tensor) -> list[Tensor | None]:
-            wanted: Any = [leaf for leaf, needed in zip(leaves, needs_grad, strict=True) if needed]
-            found = iter(torch.autograd.grad(effect, wanted, (grad_scale, grad_bias)) if wanted else ())
-            return [next(found) if needed else None for needed in needs_grad]
-
-        return (effect[0].detach(), effect[1].detach()), gradient
+        """See [`effect_with_gradient`]."""
+        return effect_with_gradient(self, needs_grad)
 
     def _look_up(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Entries `(B, H, N, K)` of both tables for all queries and the tokens at positions `(B, S, K)`."""

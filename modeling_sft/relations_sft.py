@@ -4,10 +4,15 @@ from typing import Any
 
 from .configuration_sft import SFTEncoderConfig
 from .relation_base_sft import SFTRelation
+from .relation_graph_sft import SFTGraphRelation
 from .relation_point_cloud_sft import SFTPointCloudRelation
 from .relation_sequence_sft import SFTSequenceRelation
 
-RELATIONS: dict[str, type[SFTRelation]] = {"point_cloud": SFTPointCloudRelation, "sequence": SFTSequenceRelation}
+RELATIONS: dict[str, type[SFTRelation]] = {
+    "graph": SFTGraphRelation,
+    "point_cloud": SFTPointCloudRelation,
+    "sequence": SFTSequenceRelation,
+}
 
 
 def build_relation(config: SFTEncoderConfig) -> Any:

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+IGNORED_LABEL = -100
+"""The label of what has none, as in PyTorch's losses."""
+
 
 def can_check_values(x: Tensor) -> bool:
     """Whether looking at values costs no synchronisation and breaks no graph."""
@@ -72,4 +75,4 @@ def resolve_mask(attention_mask: Tensor | None, reference: Tensor) -> Tensor:
     return attention_mask != 0
 
 
-__all__ = ["check_finite", "check_neighbors", "check_range", "check_shape", "resolve_mask"]
+__all__ = ["IGNORED_LABEL", "check_finite", "check_neighbors", "check_range", "check_shape", "resolve_mask"]

@@ -11,11 +11,12 @@ EPILOG = """examples:
   python scripts/benchmark.py --suite tokens --lengths 1024 65536 --models sft bert --modes inference
   python scripts/benchmark.py --suite point_clouds --output_dir runs/benchmark-clouds
   python scripts/benchmark.py --suite scenes --modes inference --rounds 1 --min_seconds 0 --time_limit_s 600
+  python scripts/benchmark.py --suite large_graphs --modes inference --rounds 1 --min_seconds 0 --time_limit_s 600
   python scripts/benchmark.py --suite attention --device cuda --dtype float32 bfloat16
   python scripts/benchmark.py --suite tokens --append     (goes on after an interruption)
   python scripts/benchmark.py --list
 """
-SUITES = ("tokens", "point_clouds", "scenes", "graphs", "attention", "layer")
+SUITES = ("tokens", "point_clouds", "scenes", "graphs", "large_graphs", "attention", "layer")
 DTYPES = ("float32", "bfloat16")
 SIZES = {
     "hidden_size": "width D",

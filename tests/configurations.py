@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from modeling_sft import SFTConfig, SFTPointCloudConfig
+from modeling_sft import SFTConfig, SFTGraphConfig, SFTPointCloudConfig
 
 FACTORS: dict[str, tuple[Any, ...]] = {
     "attention_score": ("maxout", "dot", "signed_min"),
@@ -69,6 +69,9 @@ SEQUENCE_FACTORS = (
     FACTORS | EXTRA_FACTORS | {"local_mixing": (True, False), "position_embedding": ("sinusoidal", "learned", "none")}
 )
 SEQUENCE_COVERING = covering_array(SEQUENCE_FACTORS)
+# So do graphs.
+GRAPH_FACTORS = FACTORS | EXTRA_FACTORS | {"local_mixing": (True, False), "edge_vocab_sizes": ((4, 3), None)}
+GRAPH_COVERING = covering_array(GRAPH_FACTORS)
 
 
 def name_of(choice: Mapping[str, Any]) -> str:
@@ -99,6 +102,14 @@ def parametrize_sequence_configurations(full: bool = True) -> Callable[[Callable
     return pytest.mark.parametrize("choice", parameters)
 
 
+def parametrize_graph_configurations(full: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """As `parametrize_sequence_configurations`, for graphs."""
+    parameters = [pytest.param(choice, id=name_of(choice)) for choice in GRAPH_COVERING]
+    for choice in covering_array(GRAPH_FACTORS, strength=3) if full else []:
+        parameters.append(pytest.param(choice, id=f"full-{name_of(choice)}", marks=pytest.mark.full))
+    return pytest.mark.parametrize("choice", parameters)
+
+
 TINY: Choice = {
     "hidden_size": 24,
     "num_hidden_layers": 2,
@@ -124,3 +135,11 @@ def tiny_sequence_config(**changes: Any) -> SFTConfig:
     """As `tiny_config`, for sequences: 23 token ids, 2 token types, relation on."""
     fields: Choice = {"vocab_size": 23, "type_vocab_size": 2, "max_position_embeddings": 80, "relation": True}
     return SFTConfig(**(TINY | fields | changes))
+
+
+def tiny_graph_config(**changes: Any) -> SFTGraphConfig:
+    """As `tiny_config`, for graphs: two categories and two numbers per node, two categories per edge."""
+    fields: Choice = {"node_vocab_sizes": [5, 3], "num_node_features": 2, "num_node_encodings": 3}
+    fields |= {"edge_vocab_sizes": (4, 3)} | changes
+    edges = fields.pop("edge_vocab_sizes")
+    return SFTGraphConfig(**(TINY | fields), edge_vocab_sizes=None if edges is None else list(edges))

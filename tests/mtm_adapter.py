@@ -68,6 +68,50 @@ def pair_inputs(config: modeling_sft.SFTConfig, batch_size: int, length: int) ->
     }
 
 
+def graph_config() -> modeling_sft.SFTGraphConfig:
+    """A tiny configuration without randomness in training, sampling fewer nodes than the inputs have."""
+    return modeling_sft.SFTGraphConfig(
+        node_vocab_sizes=[7, 3],
+        num_node_features=2,
+        edge_vocab_sizes=[5],
+        num_node_encodings=3,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=37,
+        num_sampled_tokens=4,
+        sampling_noise=0.0,
+        residual_scale_init=1.0,
+        num_labels=3,
+    )
+
+
+def graph_inputs(config: modeling_sft.SFTGraphConfig, batch_size: int, length: int) -> dict:
+    """Random graphs; every other row ends in two padded nodes, and in three padded edges."""
+    categories = [ids_tensor([batch_size, length, 1], size) for size in config.node_vocab_sizes]
+    edge_mask = torch.ones(batch_size, 3 * length, dtype=torch.long)
+    edge_mask[::2, -3:] = 0
+    return {
+        "node_features": torch.cat([*categories, floats_tensor([batch_size, length, 2])], dim=-1),
+        "node_encodings": floats_tensor([batch_size, length, 3]),
+        "edge_index": ids_tensor([batch_size, 2, 3 * length], length - 2),
+        "edge_features": ids_tensor([batch_size, 3 * length, 1], 5),
+        "edge_mask": edge_mask,
+        "attention_mask": padded_mask(batch_size, length),
+    }
+
+
+def link_inputs(config: modeling_sft.SFTGraphConfig, batch_size: int, length: int) -> dict:
+    """Random graphs with three pairs of nodes each."""
+    return graph_inputs(config, batch_size, length) | {"node_pairs": ids_tensor([batch_size, 3, 2], length - 2)}
+
+
+def pad_nodes(inputs: dict, count: int) -> dict:
+    """The same graphs with `count` more padded nodes, and as many edges as before."""
+    nodes = ("node_features", "node_encodings", "attention_mask")
+    return inputs | pad_tokens({name: inputs[name] for name in nodes}, count)
+
+
 def padded_mask(batch_size: int, length: int) -> torch.Tensor:
     """A mask whose every other row ends in two padded tokens."""
     mask = torch.ones(batch_size, length, dtype=torch.long)
@@ -144,5 +188,48 @@ SUITES = [
         },
         tester_attrs={"key_length": 4},
         pad=pad_tokens,
+    ),
+    Suite(
+        name="SFTGraph",
+        module="modeling_sft",
+        config=graph_config,
+        inputs=graph_inputs,
+        roles={
+            modeling_sft.SFTGraphModel: "base",
+            modeling_sft.SFTForGraphClassification: "custom",
+            modeling_sft.SFTForNodeClassification: "custom",
+        },
+        labels={
+            modeling_sft.SFTForGraphClassification: lambda config, batch_size, length: {
+                "labels": torch.arange(batch_size) % config.num_labels
+            },
+            modeling_sft.SFTForNodeClassification: lambda config, batch_size, length: {
+                "labels": torch.arange(batch_size * length).view(batch_size, length) % config.num_labels
+            },
+        },
+        tester_attrs={"key_length": 4},
+        flags={"test_resize_embeddings": False},
+        skips={"test_model_get_set_embeddings": "nodes have several tables and numbers: there is no single table"},
+        config_has_text_modality=False,
+        pad=pad_nodes,
+        remote_code=True,
+    ),
+    # On its own: it takes pairs of nodes as well.
+    Suite(
+        name="SFTGraphLinks",
+        module="modeling_sft",
+        config=graph_config,
+        inputs=link_inputs,
+        roles={modeling_sft.SFTForLinkPrediction: "custom"},
+        labels={
+            modeling_sft.SFTForLinkPrediction: lambda config, batch_size, length: {
+                "labels": torch.arange(batch_size * 3).view(batch_size, 3) % 2
+            },
+        },
+        tester_attrs={"key_length": 4},
+        flags={"test_resize_embeddings": False},
+        skips={"test_model_get_set_embeddings": "nodes have several tables and numbers: there is no single table"},
+        config_has_text_modality=False,
+        pad=pad_nodes,
     ),
 ]

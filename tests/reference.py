@@ -39,6 +39,17 @@ class Positions(NamedTuple):
     positions: Tensor
 
 
+class Edges(NamedTuple):
+    """Edges (B, 2, E) from source to target, which of them are real (B, E), and one-hot features (B, E, R) or None."""
+
+    edge_index: Tensor
+    edge_mask: Tensor
+    features: Tensor | None = None
+
+
+RelationInputs = Geometry | Positions | Edges
+
+
 def softplus(z: Tensor) -> Tensor:
     return torch.logaddexp(z, torch.zeros_like(z))
 
@@ -108,8 +119,47 @@ def relation_of_sequence(positions: Tensor, indices: Tensor) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64).view(len(positions), len(indices), 19)
 
 
-def relation_of_row(relation_inputs: Geometry | Positions, row: int, indices: Tensor) -> Tensor:
+def relation_of_graph(edges: Edges, row: int, length: int, indices: Tensor) -> Tensor:
+    """phi (N, K, 1 + R) of all nodes and the nodes at indices (K,): sums of 1 and the features of edges from these."""
+    given = edges.features
+    width = 0 if given is None else given.shape[-1]
+    cells: dict[tuple[int, int], Tensor] = {}
+    for edge in torch.nonzero(edges.edge_mask[row])[:, 0].tolist():
+        source, target = edges.edge_index[row, :, edge].tolist()
+        for slot in torch.nonzero(indices == source)[:, 0].tolist():
+            features = torch.ones(1, dtype=torch.float64)
+            features = features if given is None else torch.cat([features, given[row, edge]])
+            cells[target, slot] = cells[target, slot] + features if (target, slot) in cells else features
+    nothing = torch.zeros(1 + width, dtype=torch.float64)
+    rows = [cells.get((query, slot), nothing) for query in range(length) for slot in range(len(indices))]
+    return torch.stack(rows).view(length, len(indices), 1 + width)
+
+
+def message_passing(state: State, x: Tensor, edges: Edges) -> Tensor:
+    """W2 gelu(W1 (h_i + sum of relu(h_j + e_ji) over the edges j -> i)) for nodes h (B, N, D).
+
+    e is the mean of as many embeddings as edges have columns, times the root of their number.
+    """
+    rows = []
+    for b in range(x.shape[0]):
+        sums = list(x[b])
+        for edge in torch.nonzero(edges.edge_mask[b])[:, 0].tolist():
+            source, target = edges.edge_index[b, :, edge].tolist()
+            message = x[b, source]
+            if edges.features is not None:
+                one_hot = edges.features[b, edge]
+                columns = one_hot.sum()
+                message = message + one_hot @ state["local_mixing.edges.embeddings.weight"] / columns.sqrt()
+            sums[target] = sums[target] + torch.relu(message)
+        rows.append(torch.stack(sums))
+    inner = linear(state, "local_mixing.dense", torch.stack(rows))
+    return linear(state, "local_mixing.out_proj", inner * (1 + torch.erf(inner / math.sqrt(2))) / 2)
+
+
+def relation_of_row(relation_inputs: RelationInputs, row: int, length: int, indices: Tensor) -> Tensor:
     """phi (N, K, R) of one sample of the batch, whatever its modality."""
+    if isinstance(relation_inputs, Edges):
+        return relation_of_graph(relation_inputs, row, length, indices)
     if isinstance(relation_inputs, Positions):
         return relation_of_sequence(relation_inputs.positions[row], indices)
     normals = None if relation_inputs.normals is None else relation_inputs.normals[row]
@@ -333,7 +383,7 @@ def attention(
     state: State,
     config: Any,
     x: Tensor,
-    geometry: Geometry | Positions | None,
+    relation_inputs: RelationInputs | None,
     sample: Any,
     training: bool,
     noise: Tensor | None = None,
@@ -361,10 +411,10 @@ def attention(
             keys = linear(state, "attention.k_proj", tokens)[:, rows]
             values = linear(state, "attention.v_proj", tokens)[:, h * value_width : (h + 1) * value_width]
             e = score(config.attention_score, queries[:, rows], keys)
-            if config.relation and geometry is not None:
-                phi = relation_of_row(geometry, b, indices)
+            if config.relation and relation_inputs is not None:
+                phi = relation_of_row(relation_inputs, b, x.shape[1], indices)
                 if config.sampling_estimator == "soft" and training and partners is not None:
-                    partner_phi = relation_of_row(geometry, b, partners)
+                    partner_phi = relation_of_row(relation_inputs, b, x.shape[1], partners)
                     phi = w[None, :, None] * phi + (1 - w)[None, :, None] * partner_phi
                 scale = phi @ state["attention.relation.scale_weight"][h, : phi.shape[-1]]
                 shift = phi @ state["attention.relation.bias_weight"][h, : phi.shape[-1]]
@@ -383,7 +433,7 @@ def layer(
     config: Any,
     x: Tensor,
     mask: Tensor,
-    geometry: Geometry | Positions | None,
+    relation_inputs: RelationInputs | None,
     sample: Any,
     training: bool,
     noise: Tensor | None = None,
@@ -407,7 +457,10 @@ def layer(
         x = x + scale * mixed
         x = x if pre else normalise("local_mixing_norm", x)
     inputs = normalise("attention_norm", x) if pre else x
-    attended, attentions = attention(state, config, inputs, geometry, sample, training, noise)
+    attended, attentions = attention(state, config, inputs, relation_inputs, sample, training, noise)
+    if "local_mixing.out_proj.weight" in state:
+        assert isinstance(relation_inputs, Edges)
+        attended = attended + message_passing(state, inputs, relation_inputs)
     x = x + scale * attended
     x = x if pre else normalise("attention_norm", x)
     inputs = normalise("feed_forward_norm", x) if pre else x

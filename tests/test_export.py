@@ -1,4 +1,4 @@
-"""`torch.compile`, `torch.export` and ONNX: the model's own numbers, for clouds and batches of any size."""
+"""`torch.compile`, `torch.export` and ONNX: the model's own numbers, for clouds, graphs and batches of any size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from configurations import covering_array, name_of
 from modeling_sft import SFTPointCloudModel, sampling_sft
 from modeling_sft.sampling_sft import systematic_selection
 from random_clouds import Batch, random_batch
-from tiny_models import build
+from random_graphs import BY_EDGE, random_graphs
+from tiny_models import build, build_graph
 
 EXAMPLE = (20, 13)
 # Fewer points than the 7 sampled tokens, a single point, odd numbers, one cloud, several clouds.
@@ -269,3 +270,98 @@ def test_a_compiled_training_step_with_noise_draws_as_the_model_does(estimator: 
     for name, expected in gradients[0].items():
         assert expected.isfinite().all()
         torch.testing.assert_close(gradients[1][name], expected, rtol=1e-6, atol=1e-9, msg=name)
+
+
+# Graphs
+
+
+def graph_inputs_of(model: Any, sizes: tuple[int, ...]) -> Batch:
+    """Graphs of these sizes, of which a graph of more nodes has more edges, with two nodes of padding."""
+    batch = random_graphs(sizes, length=max(sizes) + 2)
+    return {name: value.to(model.dtype) if value.is_floating_point() else value for name, value in batch.items()}
+
+
+def graph_shapes(inputs: Batch) -> dict[str, dict[int, Any]]:
+    batch, nodes, edges = Dim("batch"), Dim("nodes"), Dim("edges")
+    by_edge = {name: {0: batch, 2 if name == "edge_index" else 1: edges} for name in (*BY_EDGE, "edge_mask")}
+    return {name: by_edge.get(name, {0: batch, 1: nodes}) for name in inputs}
+
+
+def without_edges(inputs: Batch) -> Batch:
+    """The same nodes; edges are a dimension of size 0."""
+    return inputs | {
+        "edge_index": inputs["edge_index"][:, :, :0],
+        "edge_features": inputs["edge_features"][:, :0],
+        "edge_mask": inputs["edge_mask"][:, :0],
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        pytest.param({"sampling_scope": "head", "num_extra_tokens": 2}, marks=pytest.mark.slow),
+        pytest.param({"norm_type": "batch", "local_mixing": False}, marks=pytest.mark.slow),
+    ],
+    ids=["default", "head", "batch norm"],
+)
+def test_an_exported_graph_model_takes_other_batches_nodes_and_edges(changes: dict[str, Any]) -> None:
+    model = build_graph(num_hidden_layers=1, **changes)
+    inputs = graph_inputs_of(model, EXAMPLE)
+    run = torch.export.export(model, (), inputs, dynamic_shapes=graph_shapes(inputs)).module()
+    for sizes in SIZES:
+        inputs = graph_inputs_of(model, sizes)
+        for case in (inputs, without_edges(inputs)):
+            with torch.no_grad():
+                torch.testing.assert_close(run(**case).logits, model(**case).logits, rtol=0, atol=1e-10)
+
+
+@pytest.mark.slow
+def test_onnx_runs_a_graph_model_with_the_same_logits(tmp_path: Path) -> None:
+    for library in ("onnx", "onnxscript"):
+        pytest.importorskip(library)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = build_graph(dtype=torch.float32, num_hidden_layers=1)
+    inputs = graph_inputs_of(model, EXAMPLE)
+    torch.onnx.export(
+        model,
+        kwargs=inputs,
+        dynamic_shapes=graph_shapes(inputs),
+        input_names=[*inputs],
+        output_names=["logits"],
+        dynamo=True,
+        verbose=False,
+    ).save(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    for sizes in SIZES:
+        inputs = graph_inputs_of(model, sizes)
+        (logits,) = session.run(["logits"], {name: x.numpy() for name, x in inputs.items()})
+        with torch.no_grad():
+            np.testing.assert_allclose(logits, model(**inputs).logits, rtol=0, atol=1e-4, err_msg=str(sizes))
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_compiled_graph_model_does_not_recompile_for_other_shapes(backend: str) -> None:
+    model = build_graph(dtype=torch.float32, num_hidden_layers=1)
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=backend)
+    # The first batch has 5 graphs: the compiler takes sizes that are equal there, such as numbers of columns, for one.
+    for sizes in ((20, 13, 9, 4, 1), (9, 7, 30), (5, 2), (64, 63, 7, 1)):
+        inputs = graph_inputs_of(model, sizes)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-5)
+    assert counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.mark.slow
+def test_a_compiled_training_step_on_graphs_has_the_same_gradients() -> None:
+    model = build_graph(num_hidden_layers=1, training=True, sampling_noise=0.0)
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
+    for sizes in ((20, 13), (9, 7, 30)):
+        batch = graph_inputs_of(model, sizes) | {"labels": torch.arange(len(sizes))}
+        gradients = []
+        for run in (model, compiled):
+            model.zero_grad()
+            run(**batch).loss.backward()
+            gradients.append({name: p.grad for name, p in model.named_parameters()})
+        for name, expected in gradients[0].items():
+            torch.testing.assert_close(gradients[1][name], expected, rtol=1e-6, atol=1e-9, msg=f"{name} {sizes}")

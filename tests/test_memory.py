@@ -63,6 +63,23 @@ after = peak_mib()
 print(json.dumps({"growth_mib": after - before, "total_mib": after}))
 """
 
+GRAPH = """
+from modeling_sft import SFTForNodeClassification, SFTGraphConfig
+
+nodes, sizes = int(sys.argv[1]), json.loads(sys.argv[2])
+torch.manual_seed(0)
+config = SFTGraphConfig(num_node_features=16, num_attention_heads=4, num_labels=10, **sizes)
+model = SFTForNodeClassification(config).eval()
+features, edges = torch.randn(1, nodes, 16), torch.randint(nodes, (1, 2, 10 * nodes))
+with torch.no_grad():
+    model(features[:, :512], edges[..., :2048] % 512)  # warm-up
+    before = peak_mib()
+    logits = model(features, edges).logits
+    after = peak_mib()
+assert logits.isfinite().all()
+print(json.dumps({"growth_mib": after - before, "total_mib": after}))
+"""
+
 
 def peak(length: int, script: str = CLOUD, **sizes: int) -> dict[str, float]:
     # A fixed threshold returns freed blocks to the system: the peak is then that of live tensors.
@@ -101,3 +118,13 @@ def test_65536_tokens_fit_in_one_call(trains: bool, limit_mib: int):
     found = peak(65_536, SEQUENCE, trains=trains, hidden_size=256, num_hidden_layers=6, num_sampled_tokens=256)
     print(found)
     assert found["growth_mib"] < limit_mib
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads the peak from /proc, which only Linux has")
+def test_a_graph_of_200_000_nodes_and_two_million_edges_fits_in_one_pass():
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_sampled_tokens": 128}
+    peaks = {nodes: peak(nodes, GRAPH, **sizes) for nodes in (50_000, 200_000)}
+    print(peaks)
+    assert peaks[200_000]["growth_mib"] < 6144
+    assert peaks[200_000]["growth_mib"] <= 4.4 * peaks[50_000]["growth_mib"]

@@ -22,12 +22,13 @@ from attention_cases import (
     relative_error,
     upstream_gradient,
 )
-from configurations import parametrize_configurations
+from configurations import parametrize_configurations, parametrize_graph_configurations
 from modeling_sft import SFTForPointCloudClassification
 from modeling_sft.attention_dispatch_sft import ATTENTION_BACKENDS
 from modeling_sft.fused_attention_sft import fused_attention
 from random_clouds import Batch, random_batch
-from tiny_models import build
+from random_graphs import random_graphs
+from tiny_models import build, build_graph
 
 LABELS = torch.tensor([0, 4, 2])
 # Autocast to bf16 and to float16, and whole models in these dtypes.
@@ -275,3 +276,73 @@ def test_float64_models_stay_float64(backend: str, estimator: str) -> None:
     difference = (moved(1e-10) - moved(0.0)).abs().max()
     assert 0 < float(difference) < 1e-7
     assert float(difference) == pytest.approx(float((moved(2e-10) - moved(0.0)).abs().max()) / 2, rel=1e-2)
+
+
+# Graphs
+
+
+def single_graphs(*sizes: int) -> Batch:
+    """Random graphs in single precision."""
+    batch = random_graphs(sizes)
+    return {name: value.float() if value.is_floating_point() else value for name, value in batch.items()}
+
+
+@parametrize_graph_configurations(full=False)
+def test_graph_models_in_half_precision_are_near_single_precision(choice: dict[str, Any]) -> None:
+    batch = single_graphs(31, 17, 9)
+    if choice["edge_vocab_sizes"] is None:
+        del batch["edge_features"]
+    found = {}
+    for precision in (None, "autocast-bfloat16", "bfloat16"):
+        model: Any = build_graph(dtype=torch.float32, **choice)
+        model.set_sampler(first_tokens)
+        context: AbstractContextManager[Any] = nullcontext()
+        if precision is not None:
+            model, context = in_precision(model, precision)
+        with torch.no_grad(), context:
+            found[precision] = model(**batch).logits
+    for precision, logits in found.items():
+        assert relative_error(logits, found[None]) < 0.05, precision
+
+
+@every_backend
+@every_precision
+def test_gradients_of_graph_models_in_half_precision_point_where_those_of_single_precision_point(
+    backend: str, precision: str
+) -> None:
+    batch = single_graphs(31, 17, 9)
+    found = []
+    for chosen in (None, precision):
+        model: Any = build_graph(dtype=torch.float32, training=True)
+        model.set_attn_implementation(backend)
+        model.set_sampler(first_tokens)
+        context: AbstractContextManager[Any] = nullcontext()
+        if chosen is not None:
+            model, context = in_precision(model, chosen)
+        with context:
+            loss = model(**batch, labels=LABELS).loss
+        loss.backward()
+        found.append({name: p.grad.double().flatten() for name, p in model.named_parameters()})
+    single, half = found
+    for name, gradient in single.items():
+        assert torch.isfinite(half[name]).all(), name
+        if float(gradient.norm()) > 1e-4:
+            assert float(torch.cosine_similarity(gradient, half[name], dim=0)) > 0.9, name
+
+
+@every_precision
+def test_targets_of_regression_keep_their_digits_in_half_precision(precision: str) -> None:
+    # In bfloat16, 10,000 and 10,030 are one number.
+    fields = {"num_labels": 2, "target_mean": [1e4, 0.0], "target_scale": [1e1, 1.0], "problem_type": "regression"}
+    batch, targets = single_graphs(9, 5, 1), torch.tensor([[10010.0, 1.0], [9990.0, torch.nan], [10030.0, 0.0]])
+    model: Any = build_graph(dtype=torch.float32, **fields)
+    model.set_sampler(first_tokens)
+    with torch.no_grad():
+        expected = model(**batch, labels=targets)
+    model, context = in_precision(model, precision)
+    with torch.no_grad(), context:
+        output = model(**batch, labels=targets)
+    assert output.logits.dtype == torch.float32
+    scale = torch.tensor(fields["target_scale"])
+    assert (((output.logits - expected.logits) / scale).abs() < 0.05).all()
+    assert float(output.loss) == pytest.approx(float(expected.loss), rel=0.05)

@@ -94,7 +94,10 @@ def test_modules_import_core_dependencies_only(path: Path):
 
 @pytest.mark.slow
 def test_import_needs_no_optional_library():
-    blocked = ("scipy", "trimesh", "torch_geometric", "accelerate", "datasets", "evaluate", "matplotlib", "sklearn")
+    blocked = (
+        *("scipy", "trimesh", "torch_geometric", "networkx", "rdkit"),
+        *("accelerate", "datasets", "evaluate", "matplotlib", "sklearn"),
+    )
     script = (
         f"import sys; sys.modules.update(dict.fromkeys({blocked})); import modeling_sft; print(modeling_sft.__file__)"
     )
@@ -111,7 +114,7 @@ def run_snippets(text: str, count: int, folder: Path) -> str:
     """Run a page's Python blocks, of which there must be `count`, as one script; its output."""
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     # TRL is not installed; the paths of the user's own data have tests of their own (test_readme_paths.py).
-    elsewhere = ("trl", "runs/meshes", "runs/texts")
+    elsewhere = ("trl", "runs/meshes", "runs/texts", "runs/molecules", "my_graphs.pt")
     snippets = [block for block in blocks if not any(name in block for name in elsewhere)]
     assert len(snippets) == count
     (folder / "snippets.py").write_text("\n".join(snippets), encoding="utf-8")
@@ -126,8 +129,12 @@ def test_readme_snippets_run(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "count", "libraries"),
-    [("export.md", 3, ("onnx", "onnxruntime", "onnxscript")), ("sequences.md", 2, ())],
-    ids=["export", "sequences"],
+    [
+        ("export.md", 3, ("onnx", "onnxruntime", "onnxscript")),
+        ("sequences.md", 2, ()),
+        ("graphs.md", 3, ("rdkit", "scipy", "torch_geometric")),
+    ],
+    ids=["export", "sequences", "graphs"],
 )
 def test_snippets_of_a_page_run(name: str, count: int, libraries: tuple[str, ...], tmp_path: Path):
     for library in libraries:

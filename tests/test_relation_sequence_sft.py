@@ -240,7 +240,7 @@ def test_compiled_outputs_and_gradients_equal_a_loop_over_pairs(case: Case) -> N
 # Layers
 
 
-def run_layer(layer: SFTLayer, x: Tensor, mask: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Sample, Any]:
+def run_layer(layer: SFTLayer, x: Tensor, mask: Tensor, relation_inputs: Any) -> tuple[Tensor, Tensor, Sample, Any]:
     """Output, attention weights, sample and the noise on the logits of one layer, under a fixed seed."""
     drawn, recorded, rand_like = [], {}, torch.rand_like
 
@@ -253,8 +253,7 @@ def run_layer(layer: SFTLayer, x: Tensor, mask: Tensor, positions: Tensor) -> tu
     torch.manual_seed(7)
     torch.rand_like = recording  # type: ignore[assignment]
     try:
-        sequence = SequencePositions(positions, int(positions.max()))
-        output = layer(x, mask, sequence, layer.attention.config.num_sampled_tokens, True)
+        output = layer(x, mask, relation_inputs, layer.attention.config.num_sampled_tokens, True)
     finally:
         torch.rand_like = rand_like
         hook.remove()
@@ -279,7 +278,8 @@ def test_layer_equals_the_float64_reference(choice: dict[str, Any], training: bo
     direction = direction * mask[..., None]
     x.requires_grad_()
 
-    output, weights, sample, noise = run_layer(layer, x, mask, positions)
+    sequence = SequencePositions(positions, int(positions.max()))
+    output, weights, sample, noise = run_layer(layer, x, mask, sequence)
     config, state = layer.attention.config, dict(layer.named_parameters()) | dict(layer.named_buffers())
     expected, attentions = reference.layer(
         state, config, x, mask, reference.Positions(positions), sample, training, noise

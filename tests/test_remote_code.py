@@ -11,9 +11,15 @@ import torch
 from transformers import AutoModel
 
 import modeling_sft
-from modeling_sft import SFTConfig, SFTPointCloudProcessor, SFTSequenceFeatureExtractor, byte_tokenizer
+from modeling_sft import (
+    SFTConfig,
+    SFTGraphProcessor,
+    SFTPointCloudProcessor,
+    SFTSequenceFeatureExtractor,
+    byte_tokenizer,
+)
 from random_clouds import random_cloud
-from tiny_models import build
+from tiny_models import build, build_graph
 
 WITHOUT_PACKAGE = """
 import sys
@@ -86,6 +92,35 @@ head.save_pretrained(folder + "/again")
 processor.save_pretrained(folder + "/again")
 print("REMOTE CODE WORKS")
 """
+
+GRAPH_SCRIPT = """
+import torch
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+folder = sys.argv[1]
+stored = torch.load(folder + "/stored.pt")
+config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
+backbone = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
+Head = get_class_from_dynamic_module(config.auto_map[stored["auto_class"]], folder)
+head = Head.from_pretrained(folder).eval()
+assert type(backbone).__name__ == "SFTGraphModel" and type(head).__name__ == stored["class"]
+for thing in (config, processor, extractor, backbone, head):
+    assert type(thing).__module__.startswith("transformers_modules."), type(thing)
+inputs = processor(stored["graphs"])
+del inputs["labels"]
+pairs = {"node_pairs": inputs.pop("node_pairs")}
+with torch.no_grad():
+    assert torch.equal(backbone(**inputs).last_hidden_state, stored["states"])
+    assert torch.equal(head(**inputs, **(pairs if "Link" in stored["class"] else {})).logits, stored["logits"])
+head.save_pretrained(folder + "/again")
+processor.save_pretrained(folder + "/again")
+print("REMOTE CODE WORKS")
+"""
+
+GRAPH_HEADS = ("GraphClassification", "NodeClassification", "LinkPrediction")
 
 HEADS = (
     "MaskedLM",
@@ -219,3 +254,60 @@ def test_the_folder_of_a_sequence_model_lists_its_whole_code(tmp_path, head):
     tokenizer = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert "auto_map" not in tokenizer and (tmp_path / "tokenizer.json").is_file()
     assert type(AutoModel.from_pretrained(tmp_path)) is modeling_sft.SFTModel
+
+
+def save_graph_model(folder, head):
+    """A random model, saved with its processor and with what it answers on two graphs, one of them without edges."""
+    model = build_graph(
+        getattr(modeling_sft, f"SFTFor{head}"),
+        torch.float32,
+        node_vocab_sizes=[5],
+        num_node_features=0,
+        edge_vocab_sizes=None,
+        num_edge_features=1,
+    )
+    processor = SFTGraphProcessor(random_walk_steps=2, laplacian_vectors=1)
+    edges = [[0, 1, 1, 2, 2, 2], [1, 0, 2, 1, 2, 0]]
+    path = {"node_feat": [[0], [4], [2]], "edge_index": edges, "edge_attr": [[0.5], [1.5], [2.0], [2.0], [0.0], [1.0]]}
+    dot = {"node_feat": [[3]], "edge_index": [[], []]}
+    graphs = [path | {"edge_label_index": [[0, 1], [2, 0]]}, dot | {"edge_label_index": [[0, 0], [0, 0]]}]
+    inputs = processor(graphs)
+    assert inputs.pop("labels").shape == (2, 2)
+    pairs = {"node_pairs": inputs.pop("node_pairs")}
+    with torch.no_grad():
+        stored = {
+            "auto_class": f"AutoModelFor{head}",
+            "class": f"SFTFor{head}",
+            "graphs": graphs,
+            "states": model.sft(**inputs).last_hidden_state,
+            "logits": model(**inputs, **(pairs if head == "LinkPrediction" else {})).logits,
+        }
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    torch.save(stored, folder / "stored.pt")
+
+
+@pytest.mark.parametrize(
+    "head", [GRAPH_HEADS[0], *(pytest.param(head, marks=pytest.mark.slow) for head in GRAPH_HEADS[1:])]
+)
+def test_graph_heads_and_their_processor_load_without_the_package_twice(tmp_path, head):
+    folder = tmp_path / "checkpoint"
+    save_graph_model(folder, head)
+    result = run_without_package(folder, tmp_path, GRAPH_SCRIPT)
+    assert "REMOTE CODE WORKS" in result.stdout, result.stderr[-3000:]
+    # What was loaded from remote code and saved again is whole as well.
+    torch.save(torch.load(folder / "stored.pt"), folder / "again" / "stored.pt")
+    result = run_without_package(folder / "again", tmp_path, GRAPH_SCRIPT)
+    assert "REMOTE CODE WORKS" in result.stdout, result.stderr[-3000:]
+
+
+@pytest.mark.parametrize("head", GRAPH_HEADS)
+def test_the_folder_of_a_graph_model_lists_its_whole_code(tmp_path, head):
+    save_graph_model(tmp_path, head)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert set(config["auto_map"]) == {"AutoConfig", "AutoModel", *(f"AutoModelFor{name}" for name in GRAPH_HEADS)}
+    processor = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert set(processor["auto_map"]) == {"AutoFeatureExtractor", "AutoProcessor"}
+    for reference in (*config["auto_map"].values(), *processor["auto_map"].values()):
+        assert (tmp_path / f"{reference.split('.')[0]}.py").is_file()
+    assert type(AutoModel.from_pretrained(tmp_path)) is modeling_sft.SFTGraphModel

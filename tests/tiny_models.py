@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from configurations import tiny_config, tiny_sequence_config
-from modeling_sft import SFTForPointCloudClassification, SFTForSequenceClassification
+from configurations import tiny_config, tiny_graph_config, tiny_sequence_config
+from modeling_sft import SFTForGraphClassification, SFTForPointCloudClassification, SFTForSequenceClassification
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -57,4 +57,17 @@ def build_sequence(
     """As `build`, for models of sequences."""
     torch.manual_seed(seed)
     model = randomise(cls(tiny_sequence_config(**changes)), seed)
+    return model.to(dtype).train(training)
+
+
+def build_graph(
+    cls: Callable[..., Any] = SFTForGraphClassification,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+    training: bool = False,
+    **changes: Any,
+) -> Any:
+    """As `build`, for models of graphs."""
+    torch.manual_seed(seed)
+    model = randomise(cls(tiny_graph_config(**changes)), seed)
     return model.to(dtype).train(training)

@@ -63,6 +63,15 @@ TINY_SEQUENCE: dict[str, Any] = {
     "training": TINY["training"],
 }
 
+TINY_GRAPH: dict[str, Any] = {
+    "task": "graph-classification",
+    "seed": 0,
+    "dataset": {"name": "smiles_files", "validation_fraction": 0.25},
+    "model": TINY_SEQUENCE["model"],
+    "processor": {"random_walk_steps": 3, "laplacian_vectors": 2},
+    "training": TINY["training"],
+}
+
 
 def tiny_settings(*overrides: str, settings: dict[str, Any] = TINY) -> dict[str, Any]:
     """The settings with dotted overrides, as nested dictionaries that the caller may change."""
@@ -80,3 +89,8 @@ def tiny_recipe(*overrides: str) -> Recipe:
 def tiny_sequence_recipe(*overrides: str) -> Recipe:
     """The text recipe with dotted overrides; its data set is a folder that the test writes."""
     return Recipe.from_dict(tiny_settings(*overrides, settings=TINY_SEQUENCE))
+
+
+def tiny_graph_recipe(*overrides: str) -> Recipe:
+    """The recipe of molecules with dotted overrides; its data set is a folder that the test writes."""
+    return Recipe.from_dict(tiny_settings(*overrides, settings=TINY_GRAPH))

@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
 from ..heads_sft import classification_loss
-from ..optional import import_optional
+from ..optional_sft import import_optional
 from ..outputs_sft import SFTClassifierOutput
 
 DGCNN_NEIGHBORS = 20

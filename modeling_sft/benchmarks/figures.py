@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..optional import import_optional
+from ..optional_sft import import_optional
 from .cases import BenchmarkSuite
 from .report import grouped, label_of, models_of
 from .results import ResultRow

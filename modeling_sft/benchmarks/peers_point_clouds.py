@@ -17,7 +17,7 @@ from ..baselines.point_clouds import (
     shared_mlp,
 )
 from ..modeling_sft_point_cloud import SFTForPointCloudClassification
-from ..optional import import_optional
+from ..optional_sft import import_optional
 from ..processing_point_cloud_sft import nearest_neighbors
 from .cases import BenchmarkCase, BenchmarkSuite, Inputs, ModelSize, Shapes, Workload
 from .inputs import random_surfaces

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..optional import import_optional
+from ..optional_sft import import_optional
 from ..training.environment import describe_environment, processor_name
 from .cases import BenchmarkCase, BenchmarkSuite, ModelSize, Workload
 from .correctness import check_peer, check_sft

@@ -1,5 +1,18 @@
 """Data: benchmark readers, splits, PyTorch data sets, collators and metrics."""
 
+from .batch_samplers import TokenBudgetBatchSampler
+from .graph_collators import GraphCollator
+from .graph_datasets import PreparedGraphs
+from .graph_metrics import (
+    link_ranks,
+    macro_f1,
+    mean_absolute_error,
+    mean_average_precision,
+    mean_reciprocal_rank,
+    mean_roc_auc,
+    root_mean_squared_error,
+)
+from .graphs import graph_rows, load_graph_dataset
 from .masked_text_datasets import ChunkedText, EpochMasks, FixedMasks, StreamedText
 from .metrics import classification_metrics, restricted_argmax, segmentation_metrics
 from .point_cloud_collators import PointCloudCollator
@@ -11,6 +24,9 @@ from .sequences import load_sequence_dataset
 from .splits import stratified_indices, train_validation_split
 
 __all__ = [
+    "GraphCollator",
+    "PreparedGraphs",
+    "TokenBudgetBatchSampler",
     "ChunkedText",
     "EpochMasks",
     "FixedMasks",
@@ -20,10 +36,19 @@ __all__ = [
     "SequenceCollator",
     "StreamedText",
     "classification_metrics",
+    "graph_rows",
+    "link_ranks",
+    "load_graph_dataset",
     "load_point_cloud_dataset",
     "load_sequence_dataset",
+    "macro_f1",
+    "mean_absolute_error",
+    "mean_average_precision",
+    "mean_reciprocal_rank",
+    "mean_roc_auc",
     "point_cloud_rows",
     "restricted_argmax",
+    "root_mean_squared_error",
     "segmentation_metrics",
     "stratified_indices",
     "train_validation_split",

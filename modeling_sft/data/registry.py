@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..optional import import_optional
+from ..optional_sft import import_optional
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from ..validation_sft import IGNORED_LABEL
 from .sequence_datasets import SequenceProcessor
-
-IGNORED_LABEL = -100
 
 
 class SequenceCollator:

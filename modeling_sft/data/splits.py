@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..optional import import_optional
+from ..optional_sft import import_optional
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -83,11 +83,11 @@ def random_indices(num_rows: int, fraction: float, seed: int) -> tuple[NDArray[n
 def train_validation_split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
     """Splits a `datasets.Dataset` into training and validation rows.
 
-    Stratified by the column `label` if it holds one class per row. If it holds floats (targets of regression) or lists
-    (several labels), or does not exist, by a random permutation instead, which does not look at the labels.
+    Stratified by the column `label` (of graphs: `y`) if it holds one class per row. If it holds floats (targets) or
+    lists (several labels), or does not exist, by a random permutation instead, which does not look at the labels.
 
     Args:
-        dataset: rows, with or without a column `label`.
+        dataset: rows, with or without such a column.
         fraction: share of the validation rows.
         seed: an integer from 0 to 2**32 - 1; the split is a pure function of it and of the labels if stratified, of
             it and the number of rows otherwise.
@@ -98,23 +98,60 @@ def train_validation_split(dataset: Dataset, fraction: float, seed: int) -> tupl
     Raises:
         ValueError: as `stratified_indices` and `random_indices`.
     """
-    if _has_classes(dataset):
-        labels: Any = dataset.with_format("numpy")["label"][:]
+    classes = [name for name in ("label", "y") if _holds_classes(dataset, name)]
+    if classes:
+        labels: Any = dataset.with_format("numpy")[classes[0]][:]
         train, validation = stratified_indices(labels, fraction, seed)
     else:
         train, validation = random_indices(len(dataset), fraction, seed)
     return dataset.select(train), dataset.select(validation)
 
 
-def _has_classes(dataset: Dataset) -> bool:
-    """Whether `label` is a single value per row that is no float; by its type, since targets may be whole numbers."""
+def _holds_classes(dataset: Dataset, column: str) -> bool:
+    """Whether a column is a single value per row that is no float; by its type, since targets may be whole numbers."""
     datasets = import_optional("datasets", "sequences")
-    feature: Any = dataset.features.get("label")
+    feature: Any = dataset.features.get(column)
     return isinstance(feature, (datasets.ClassLabel, datasets.Value)) and not feature.dtype.startswith("float")
 
 
 def _check_fraction_and_seed(fraction: float, seed: int) -> None:
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must be between 0 and 1, both excluded; got {fraction!r}.")
+    check_seed(seed)
+
+
+def stratified_folds(labels: ArrayLike, num_folds: int, seed: int) -> NDArray[np.int64]:
+    """Deals the rows of a data set out to folds so that every class keeps its share.
+
+    Args:
+        labels: (n,) class ids.
+        num_folds: from 2 to n.
+        seed: an integer from 0 to 2**32 - 1; the folds are a pure function of it and of the labels.
+
+    Returns:
+        (n,) fold of each row. Sizes of folds, and numbers of rows of a class in them, differ by at most one.
+
+    Raises:
+        ValueError: if `labels`, `num_folds` or `seed` is out of range.
+    """
+    classes = np.asarray(labels)
+    if classes.ndim != 1 or classes.dtype.kind not in "iu":
+        raise ValueError(f"labels must be one integer per row to stratify by; got shape {classes.shape}.")
+    if isinstance(num_folds, bool) or not isinstance(num_folds, int) or not 2 <= num_folds <= len(classes):
+        raise ValueError(f"num_folds must be an integer from 2 to the {len(classes)} rows; got {num_folds!r}.")
+    check_seed(seed)
+    rng = np.random.RandomState(seed)
+    order = np.concatenate([rng.permutation(np.flatnonzero(classes == one)) for one in np.unique(classes)])
+    folds = np.empty(len(classes), dtype=np.int64)
+    folds[order] = np.arange(len(classes)) % num_folds
+    return folds
+
+
+def check_seed(seed: int) -> None:
+    """Checks a seed of `numpy.random.RandomState`.
+
+    Raises:
+        ValueError: if it is out of range.
+    """
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be an integer from 0 to 2**32 - 1; got {seed!r}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..optional import import_optional
+from ..optional_sft import import_optional
 from .recipe import SamplingNoiseSchedule
 
 

@@ -130,7 +130,7 @@ def evaluate(
         "split": split,
         "num_examples": len(rows),
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "num_sampled_tokens": getattr(model.config, "num_sampled_tokens", None),
+        "num_sampled_tokens": None if recipe.baseline else getattr(model.config, "num_sampled_tokens", None),
         "seed": seed,
         "training_seed": recipe.seed,
         "batch_size": batch_size,

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from ..attention_dispatch_sft import ATTENTION_BACKENDS
-from ..optional import import_optional
+from ..optional_sft import import_optional
 
 RECIPE_NAME = "recipe.yaml"
 
@@ -140,6 +140,8 @@ class Recipe:
         pretrained (`str`, *optional*): Folder or Hub name of a model whose backbone training starts from; `model` then
             holds the fields that shall differ.
         attn_implementation (`str`, *optional*): Attention backend to train with; None takes the default.
+        max_tokens_per_batch (`int`, *optional*): Limit of the padded tokens (nodes of graphs) of a training batch and
+            process, in place of `training.per_device_train_batch_size`; rows of similar length then form a batch.
         seed (`int`): Seeds weights, data order, augmentation, sampling and the validation split.
 
     Raises:
@@ -158,6 +160,7 @@ class Recipe:
     baseline: str | None = None
     pretrained: str | None = None
     attn_implementation: str | None = None
+    max_tokens_per_batch: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -176,10 +179,21 @@ class Recipe:
         if self.attn_implementation is not None and self.attn_implementation not in ATTENTION_BACKENDS:
             names = ", ".join(ATTENTION_BACKENDS)
             raise ValueError(f"`attn_implementation` is {self.attn_implementation!r}: use null or one of {names}.")
+        self._validate_batches()
         self._validate_training_arguments()
         get_task(self.task).validate(self)
         if self.early_stopping is not None and self.validation_fraction == 0:
             raise ValueError("`early_stopping` needs validation data: set `dataset.validation_fraction` above 0.")
+
+    def _validate_batches(self) -> None:
+        limit = self.max_tokens_per_batch
+        if limit is None:
+            return
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise ValueError(f"`max_tokens_per_batch` must be a positive integer or null, got {limit!r}.")
+        for name in ("per_device_train_batch_size", "train_sampling_strategy"):
+            if name in self.training:
+                raise ValueError(f"`training.{name}` does not go with `max_tokens_per_batch`: remove one of them.")
 
     @property
     def validation_fraction(self) -> float:

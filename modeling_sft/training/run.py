@@ -12,7 +12,7 @@ from typing import Any
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, TrainingArguments
 from transformers.utils import logging
 
-from ..optional import import_optional
+from ..optional_sft import import_optional
 from .callbacks import DatasetEpochCallback, SamplingNoiseCallback
 from .checkpoints import STATE_NAME, best_checkpoint_of, find_last_checkpoint, training_had_finished
 from .environment import describe_environment
@@ -183,6 +183,7 @@ def _build_trainer(
         preprocess_logits_for_metrics=task.preprocess_logits(model.config),
         callbacks=callbacks,
         importance_scorer=recipe.importance_scorer,
+        max_tokens_per_batch=recipe.max_tokens_per_batch,
     )
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
+from ..data.batch_samplers import TokenBudgetBatchSampler
 from .recipe import ImportanceScorerSettings
 
 SCORER_NAME_PART = ".sampler."
@@ -62,14 +64,23 @@ class SFTTrainer(Trainer):
 
     Args:
         importance_scorer (`ImportanceScorerSettings`, *optional*): Multiplier and clipping; by default both are off.
+        max_tokens_per_batch (`int`, *optional*): Form training batches by [`TokenBudgetBatchSampler`] from the
+            `lengths` of the training data, in place of `per_device_train_batch_size` rows each.
         *args, **kwargs: As for [`~transformers.Trainer`].
 
     Raises:
         ValueError: If a setting contradicts the training arguments or the model.
     """
 
-    def __init__(self, *args: Any, importance_scorer: ImportanceScorerSettings | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        importance_scorer: ImportanceScorerSettings | None = None,
+        max_tokens_per_batch: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         self.importance_scorer = importance_scorer or ImportanceScorerSettings()
+        self.max_tokens_per_batch = max_tokens_per_batch
         self._scorer_grad_norm: torch.Tensor | None = None
         super().__init__(*args, **kwargs)
         if self.importance_scorer.max_grad_norm is not None and not self.args.max_grad_norm > 0:
@@ -80,6 +91,25 @@ class SFTTrainer(Trainer):
         problem_type = getattr(self.model.config, "problem_type", None)
         if self.args.label_smoothing_factor > 0 and problem_type not in (None, "single_label_classification"):
             raise ValueError(f"`training.label_smoothing_factor` must be 0 for the problem type {problem_type}.")
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Trainer's, or with `max_tokens_per_batch` one whose batches are limited by their padded tokens."""
+        data: Any = self.train_dataset
+        if self.max_tokens_per_batch is None:
+            return super().get_train_dataloader()
+        if not hasattr(data, "lengths"):
+            raise ValueError("`max_tokens_per_batch` needs training data with `lengths`: set it to null here.")
+        # Of all processes the same: the accelerator deals batches out to them.
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        loader = DataLoader(
+            data,
+            batch_sampler=TokenBudgetBatchSampler(data.lengths, self.max_tokens_per_batch, seed=seed),
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+        )
+        return self.accelerator.prepare(loader)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Names of the parameters with weight decay: Trainer's, less scalars, vectors and relation projections."""

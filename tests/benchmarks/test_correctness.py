@@ -57,6 +57,7 @@ def test_the_relation_is_part_of_the_check(monkeypatch):
     monkeypatch.setitem(ATTENTION_BACKENDS, "sft_fused", right._replace(function=without_relation))
     assert not check("layer", "layer_relation").passed
     assert not check("point_clouds", "sft").passed
+    assert not check("graphs", "sft").passed
     assert check("layer", "layer").passed
 
 

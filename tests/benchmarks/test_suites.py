@@ -15,7 +15,15 @@ from modeling_sft.benchmarks.peers_tokens import build_longformer, build_nystrom
 from modeling_sft.benchmarks.sft_modules import SFTProjections, SFTSingleLayer, backends_used
 from modeling_sft.processing_point_cloud_sft import nearest_neighbors
 
-LENGTHS = {"tokens": 128, "point_clouds": 33, "scenes": 33, "graphs": 9, "attention": 63, "layer": 63}
+LENGTHS = {
+    "tokens": 128,
+    "point_clouds": 33,
+    "scenes": 33,
+    "graphs": 9,
+    "large_graphs": 33,
+    "attention": 63,
+    "layer": 63,
+}
 EXPECTED_BACKENDS = {"eager": "eager", "compiled": "sft_compiled", "sdpa": "sdpa"}
 # Compiling takes long: two cases stand for the others in the slow tier.
 SLOW = {"attention-sft_compiled", "layer-layer_relation_compiled"}
@@ -159,11 +167,52 @@ def test_edge_convolutions_take_neighbours_in_feature_space(monkeypatch):
     assert spaces == [(2, 33, width) for width in (3, 64, 64, 128)]
 
 
-def test_edges_of_graphs_stay_inside_their_graph():
-    inputs = SUITES["graphs"].inputs(workload(9, batch_size=3))
-    sources, targets = inputs["edge_index"]
-    assert torch.equal(inputs["batch"][sources], inputs["batch"][targets])
-    assert len(sources) == 4 * 27 == len(inputs["edge_states"])
+@pytest.mark.parametrize(("suite_name", "degree"), [("graphs", 4), ("large_graphs", 10)])
+def test_random_graphs_are_connected_and_have_both_directions(suite_name, degree):
+    inputs = SUITES[suite_name].inputs(workload(9, batch_size=3))
+    assert inputs["edge_index"].shape == (3, 2, degree * 9) and inputs["edge_features"].shape[1] == degree * 9
+    adjacency = torch.zeros(3, 9, 9)
+    for graph, (sources, targets) in enumerate(inputs["edge_index"]):
+        adjacency[graph].index_put_((sources, targets), torch.ones(()), accumulate=True)
+    assert torch.equal(adjacency, adjacency.mT)
+    assert adjacency.sum() == 3 * degree * 9
+    assert (torch.linalg.matrix_power(adjacency, 9) + torch.linalg.matrix_power(adjacency, 8) > 0).all()
+    # The graphs differ.
+    assert not torch.equal(adjacency[0], adjacency[1])
+
+
+@pytest.mark.parametrize("name", ["sft", "gine", "gps"])
+def test_graphs_of_a_batch_do_not_touch(name):
+    step = made_step("graphs", name)
+    before = step()[0]
+    features = step.inputs["node_features"].clone()
+    features[1] += 1
+    step.inputs = {**step.inputs, "node_features": features}
+    moved = (step()[0] - before).abs().amax(1)
+    assert moved[0] < 1e-5 < moved[1]
+
+
+@pytest.mark.parametrize("name", ["sft", "gine", "gps"])
+def test_models_of_graphs_read_features_and_ends_of_edges(name):
+    for key in ("edge_features", "edge_index"):
+        step = made_step("graphs", name)
+        before = step()[0]
+        step.inputs = {**step.inputs, key: step.inputs[key].roll(1, dims=-2)}
+        if key == "edge_index":
+            step.inputs[key] = step.inputs[key].clone()
+            step.inputs[key][:, 1] = (step.inputs[key][:, 1] + 3) % 9
+        assert not torch.allclose(step()[0], before, atol=1e-5)
+
+
+def test_models_of_one_large_graph_allocate_linearly():
+    for name in ("sft", "gine"):
+        largest = []
+        for length in (2048, 4096):
+            step = made_step("large_graphs", name, length=length, batch_size=1)
+            with AllocationRecorder() as recorder:
+                step()
+            largest.append(recorder.largest)
+        assert largest[1] <= 2 * largest[0]
 
 
 def test_projections_are_all_the_linear_maps_of_a_layer():

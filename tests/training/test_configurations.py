@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from modeling_sft.data.point_cloud_readers import READERS
-from modeling_sft.data.sequence_readers import SEQUENCE_READERS
 from modeling_sft.training import Recipe, get_task
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "configuration").glob("*/recipe.yaml"))
@@ -15,7 +13,7 @@ RECIPES = sorted((Path(__file__).resolve().parents[2] / "configuration").glob("*
 def test_recipes_are_valid(path):
     recipe = Recipe.from_yaml(path)
     task = get_task(recipe.task)
-    assert recipe.dataset["name"] in (READERS if "point-cloud" in recipe.task else SEQUENCE_READERS)
+    assert recipe.dataset["name"] in task.readers
     config = task.model_class_of(recipe).config_class(**recipe.model)
     if recipe.baseline is not None:
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...optional import import_optional
+from ...optional_sft import import_optional
 from ..splits import stratified_indices
 from .rows import point_cloud_rows
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...optional import import_optional
+from ...optional_sft import import_optional
 from ..files import check_labels, damaged, existing_file
 from .files import check_clouds, read_lines
 

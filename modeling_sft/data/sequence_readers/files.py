@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...optional import import_optional
+from ...optional_sft import import_optional
 from ..files import check_labels, damaged
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers.utils import logging
 
-from ...optional import import_optional
+from ...optional_sft import import_optional
 from ..cache import cached_rows
 from ..files import damaged, dataset_folder
 from .files import read_lines

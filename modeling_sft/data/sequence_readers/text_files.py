@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...optional import import_optional
+from ...optional_sft import import_optional
 from ..files import damaged
 from ..splits import stratified_indices
 from .files import check_texts

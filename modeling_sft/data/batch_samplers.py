@@ -1,0 +1,99 @@
+"""Batches by the tokens in them rather than by the number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+class TokenBudgetBatchSampler(torch.utils.data.Sampler[list[int]]):
+    """Batches of rows of similar length (nodes or tokens), whose padded tokens B * N stay within a budget.
+
+    Rows are ordered by length, those of one length at random, and cut into batches at places that change from epoch to
+    epoch; then the batches are shuffled. All epochs have the same number of batches. They are a pure function of
+    (seed, epoch), so that all processes agree on them and accelerate can deal them out; where their number is no
+    multiple of the processes, it repeats some batches.
+
+    Args:
+        lengths: of each row, such as `PreparedGraphs.lengths`, the nodes of each graph.
+        max_tokens: the largest B * N of a batch of B rows whose longest has N tokens.
+        max_rows: the largest B; None does not limit it.
+        shuffle: False gives the same batches in all epochs, from the shortest rows to the longest.
+        seed: an integer of at least 0.
+
+    Raises:
+        ValueError: for no lengths, a value out of range, or a row of more than `max_tokens` tokens.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        max_tokens: int,
+        max_rows: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.lengths = np.asarray(lengths, dtype=np.int64)
+        if self.lengths.ndim != 1 or len(self.lengths) == 0 or self.lengths.min() < 1:
+            raise ValueError("lengths must be a list of at least one number, each at least 1.")
+        if self.lengths.max() > max_tokens:
+            raise ValueError(
+                f"max_tokens is {max_tokens} and row {self.lengths.argmax()} has {self.lengths.max()} tokens; raise "
+                "max_tokens, or leave out longer rows."
+            )
+        if max_rows is not None and max_rows < 1:
+            raise ValueError(f"max_rows must be at least 1, or None for no limit; got {max_rows}.")
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise ValueError(f"seed must be an integer of at least 0; got {seed!r}.")
+        self.max_tokens = max_tokens
+        self.max_rows = max_rows
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+        self._sorted = np.sort(self.lengths)
+        self._fullest = self._sizes(len(self.lengths))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch; Transformers' Trainer and accelerate's data loaders call it."""
+        if epoch < 0:
+            raise ValueError(f"epoch must be at least 0; got {epoch}.")
+        self.epoch = int(epoch)
+
+    def __len__(self) -> int:
+        # One batch more than needed leaves room for batches that begin elsewhere.
+        return min(len(self._fullest) + self.shuffle, len(self.lengths))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if not self.shuffle:
+            yield from _cut(np.argsort(self.lengths, kind="stable"), self._fullest)
+            return
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = np.lexsort((rng.random(len(self.lengths)), self.lengths))
+        sizes = self._sizes(int(rng.integers(1, self._fullest[0] + 1)))
+        if len(sizes) < len(self):
+            largest = int(np.argmax(sizes))
+            sizes[largest : largest + 1] = [sizes[largest] // 2, sizes[largest] - sizes[largest] // 2]
+        batches = _cut(order, sizes)
+        yield from (batches[index] for index in rng.permutation(len(batches)))
+
+    def _sizes(self, first: int) -> list[int]:
+        """The numbers of rows of batches that are filled from the shortest row up; the first has `first` at most.
+
+        A first batch that is not full adds one batch at most, as the others begin no earlier than they did.
+        """
+        sizes: list[int] = []
+        begin = 0
+        while begin < len(self._sorted):
+            limit = min(len(self._sorted) - begin, self.max_tokens // int(self._sorted[begin]))
+            limit = min(limit, self.max_rows or limit, limit if sizes else first)
+            costs = self._sorted[begin : begin + limit] * np.arange(1, limit + 1)
+            sizes.append(int(np.searchsorted(costs, self.max_tokens, side="right")))
+            begin += sizes[-1]
+        return sizes
+
+
+def _cut(order: NDArray[np.int64], sizes: Sequence[int]) -> list[list[int]]:
+    return [part.tolist() for part in np.split(order, np.cumsum(sizes)[:-1])]

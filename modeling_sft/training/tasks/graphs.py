@@ -1,0 +1,252 @@
+"""Tasks on graphs: classification, several labels, regression, classes of nodes, and links."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from torch.utils.data import Dataset
+from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
+
+from ...baselines.graphs import GINEForGraphClassification, GPSForGraphClassification
+from ...data.graph_collators import GraphCollator
+from ...data.graph_datasets import PreparedGraphs
+from ...data.graph_metrics import (
+    macro_f1,
+    mean_absolute_error,
+    mean_average_precision,
+    mean_roc_auc,
+    root_mean_squared_error,
+)
+from ...data.graph_readers import GRAPH_READERS
+from ...data.graph_readers.registry import MOLECULE_READERS
+from ...data.graphs import load_graph_dataset
+from ...data.metrics import classification_metrics
+from ...modeling_sft_graph import SFTForGraphClassification, SFTForLinkPrediction, SFTForNodeClassification
+from ...processing_graph_sft import SFTGraphProcessor
+from ...validation_sft import IGNORED_LABEL
+from .task import Task, check_label_names, label_names_of, register_task
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
+
+
+class GraphTask(Task):
+    """What all tasks on graphs share: data, processor, collator, and the sizes that the data decide.
+
+    Vocabulary sizes are those of OGB for molecules. Elsewhere they are found in the training data, unless the recipe
+    states them: it should, where other splits may have further categories.
+    """
+
+    processor_class = SFTGraphProcessor
+    readers = GRAPH_READERS
+    load_dataset = staticmethod(load_graph_dataset)
+    names_from_data = (*Task.names_from_data, "num_node_features", "num_edge_features", "num_node_encodings")
+
+    def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
+        model_class = self.model_class_of(recipe)
+        fields = self.feature_fields(recipe, rows) | recipe.model | self.output_fields(rows)
+        encodings = self.build_processor(recipe).num_node_encodings
+        return model_class(model_class.config_class(**fields, num_node_encodings=encodings))
+
+    def feature_fields(self, recipe: Recipe, rows: Any) -> dict[str, Any]:
+        """Fields of the configuration that the features of nodes and edges decide."""
+        if recipe.dataset["name"] in MOLECULE_READERS:
+            return SFTGraphProcessor.molecule_vocab_sizes()
+        fields: dict[str, Any] = {}
+        for column, name in (("node_feat", "node"), ("edge_attr", "edge")):
+            if column not in rows.column_names:
+                continue
+            first = np.asarray(rows[0][column])
+            if first.dtype.kind == "f":
+                fields[f"num_{name}_features"] = first.shape[1]
+            elif f"{name}_vocab_sizes" not in recipe.model:
+                fields[f"{name}_vocab_sizes"] = _numbers_of_categories(rows, column)
+        return fields
+
+    def output_fields(self, rows: Any) -> dict[str, Any]:
+        """Fields of the configuration that the labels decide."""
+        raise NotImplementedError
+
+    def prepare(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
+        return PreparedGraphs(rows, processor)
+
+    def prepare_training(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
+        return PreparedGraphs(rows, processor, flip_signs=True, seed=seed)
+
+    def build_collator(self, processor: Any, config: PreTrainedConfig) -> Callable[[Any], dict]:
+        return GraphCollator(processor)
+
+
+@register_task
+class GraphClassificationTask(GraphTask):
+    """One class for every graph: accuracy."""
+
+    name = "graph-classification"
+    model_class: ClassVar[Any] = SFTForGraphClassification
+    baselines = {"gine": GINEForGraphClassification, "gps": GPSForGraphClassification}
+    main_metric = "accuracy"
+
+    def output_fields(self, rows: Any) -> dict[str, Any]:
+        names = getattr(rows.features.get("y"), "names", None)
+        if names is None:
+            raise ValueError(
+                "`dataset` has no classes of graphs in its column `y`: train `graph-multi-label-classification`, "
+                "`graph-regression` or `node-classification`."
+            )
+        if len(names) < 2:
+            raise ValueError(f"`dataset` has {len(names)} class ({', '.join(names)}): give at least two.")
+        return label_names_of(rows, "y")
+
+    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
+        check_label_names(config, rows.features["y"].names)
+
+    def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
+        logits = np.asarray(evaluation.predictions)
+        return classification_metrics(logits.argmax(-1), np.asarray(evaluation.label_ids), logits.shape[-1])
+
+
+@register_task
+class GraphMultiLabelClassificationTask(GraphTask):
+    """Several labels for every graph, missing ones among them: mean average precision and mean area under ROC."""
+
+    name = "graph-multi-label-classification"
+    model_class = SFTForGraphClassification
+    baselines = GraphClassificationTask.baselines
+    main_metric = "average_precision"
+
+    def output_fields(self, rows: Any) -> dict[str, Any]:
+        return {"num_labels": _num_targets(rows, self.name), "problem_type": "multi_label_classification"}
+
+    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
+        _check_num_targets(config, rows, self.name)
+
+    def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
+        scores, labels = np.asarray(evaluation.predictions), np.asarray(evaluation.label_ids)
+        return {"average_precision": mean_average_precision(scores, labels), "roc_auc": mean_roc_auc(scores, labels)}
+
+    def count_changed_predictions(self, reference: np.ndarray, predictions: np.ndarray) -> int:
+        return int(((reference > 0) != (predictions > 0)).any(-1).sum())
+
+
+@register_task
+class GraphRegressionTask(GraphTask):
+    """One or several numbers for every graph, learned as normalised by the training data: mean absolute error."""
+
+    name = "graph-regression"
+    model_class = SFTForGraphClassification
+    baselines = GraphClassificationTask.baselines
+    main_metric = "mean_absolute_error"
+    greater_is_better = False
+    names_from_data = (*GraphTask.names_from_data, "target_mean", "target_scale")
+    plain_metrics = ("mean_absolute_error", "root_mean_squared_error")
+
+    def output_fields(self, rows: Any) -> dict[str, Any]:
+        num_labels = _num_targets(rows, self.name)
+        targets = np.asarray(rows.with_format("numpy", columns=["y"])["y"], dtype=np.float64)
+        scale = np.nanstd(targets, axis=0)
+        return {
+            "num_labels": num_labels,
+            "problem_type": "regression",
+            "target_mean": np.nanmean(targets, axis=0).tolist(),
+            # A target that never changes is left in its own unit.
+            "target_scale": np.where(scale > 0, scale, 1.0).tolist(),
+        }
+
+    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
+        _check_num_targets(config, rows, self.name)
+
+    def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
+        predicted, expected = np.asarray(evaluation.predictions), np.asarray(evaluation.label_ids)
+        return {
+            "mean_absolute_error": mean_absolute_error(predicted, expected),
+            "root_mean_squared_error": root_mean_squared_error(predicted, expected),
+        }
+
+    def count_changed_predictions(self, reference: np.ndarray, predictions: np.ndarray) -> int:
+        return int((reference != predictions).any(-1).sum())
+
+
+@register_task
+class NodeClassificationTask(GraphTask):
+    """One class for every node that has a label: accuracy and macro F1."""
+
+    name = "node-classification"
+    model_class = SFTForNodeClassification
+    main_metric = "accuracy"
+
+    def output_fields(self, rows: Any) -> dict[str, Any]:
+        feature = getattr(rows.features.get("y"), "feature", None)
+        if not str(getattr(feature, "dtype", "")).startswith("int"):
+            raise ValueError("`dataset` has no classes of nodes in its column `y`: train `graph-classification`.")
+        return label_names_of(rows, "y") if hasattr(feature, "names") else {"num_labels": _numbers_of_classes(rows)}
+
+    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
+        feature = rows.features["y"].feature
+        if hasattr(feature, "names"):
+            check_label_names(config, feature.names)
+
+    def preprocess_logits(self, config: PreTrainedConfig) -> Callable[[Any, Any], Any] | None:
+        return lambda logits, labels: logits.argmax(-1)
+
+    def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
+        labels = np.asarray(evaluation.label_ids)
+        counted = labels != IGNORED_LABEL
+        predicted, expected = np.asarray(evaluation.predictions)[counted], labels[counted]
+        accuracy = classification_metrics(predicted, expected, int(config.num_labels or 0))["accuracy"]
+        return {"accuracy": accuracy, "macro_f1": macro_f1(predicted, expected)}
+
+    def count_changed_predictions(self, reference: np.ndarray, predictions: np.ndarray) -> int:
+        return int((reference != predictions).any(-1).sum())
+
+
+@register_task
+class LinkPredictionTask(GraphTask):
+    """Whether there is a link between two nodes, for given pairs: average precision and area under ROC."""
+
+    name = "link-prediction"
+    model_class = SFTForLinkPrediction
+    main_metric = "average_precision"
+
+    def output_fields(self, rows: Any) -> dict[str, Any]:
+        if "edge_label_index" not in rows.column_names:
+            raise ValueError("`dataset` has no pairs of nodes in its column `edge_label_index`.")
+        return {}
+
+    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
+        self.output_fields(rows)
+
+    def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
+        labels = np.asarray(evaluation.label_ids)
+        counted = labels != IGNORED_LABEL
+        scores, expected = np.asarray(evaluation.predictions)[counted], labels[counted]
+        return {
+            "average_precision": mean_average_precision(scores, expected),
+            "roc_auc": mean_roc_auc(scores, expected),
+        }
+
+    def count_changed_predictions(self, reference: np.ndarray, predictions: np.ndarray) -> int:
+        return int(((reference > 0) != (predictions > 0)).any(-1).sum())
+
+
+def _numbers_of_categories(rows: Any, column: str) -> list[int]:
+    largest = [np.asarray(row[column]).max(axis=0, initial=0) for row in rows.with_format("numpy", columns=[column])]
+    return (np.max(largest, axis=0) + 1).astype(int).tolist()
+
+
+def _numbers_of_classes(rows: Any) -> int:
+    return 1 + max(int(np.max(row["y"])) for row in rows.with_format("numpy", columns=["y"]))
+
+
+def _num_targets(rows: Any, task: str) -> int:
+    feature = rows.features.get("y")
+    if not str(getattr(getattr(feature, "feature", None), "dtype", "")).startswith("float"):
+        raise ValueError(f"`dataset` has no lists of numbers in its column `y`: task `{task}` does not fit it.")
+    return feature.length if feature.length > 0 else len(rows[0]["y"])
+
+
+def _check_num_targets(config: PreTrainedConfig, rows: Any, task: str) -> None:
+    found = _num_targets(rows, task)
+    if found != config.num_labels:
+        raise ValueError(f"`dataset` has {found} targets, the model was trained for {config.num_labels}.")
