@@ -3,6 +3,7 @@
 from .callbacks import DatasetEpochCallback, SamplingNoiseCallback
 from .evaluation import evaluate, format_report
 from .recipe import EarlyStopping, ImportanceScorerSettings, Recipe, SamplingNoiseSchedule
+from .repetition import format_summary, repeat
 from .run import build_training_arguments, train
 from .tasks import TASKS, Task, get_task, register_task
 from .trainer import SFTTrainer, activation_checkpointing_arguments, is_scorer_parameter
@@ -21,8 +22,10 @@ __all__ = [
     "build_training_arguments",
     "evaluate",
     "format_report",
+    "format_summary",
     "get_task",
     "is_scorer_parameter",
     "register_task",
+    "repeat",
     "train",
 ]

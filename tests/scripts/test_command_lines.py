@@ -53,6 +53,7 @@ def recipe(tmp_path):
     [
         ("train.py", ["RECIPE.yaml", "section.name=value", "--resume", "--overwrite", "accelerate launch"]),
         ("evaluate.py", ["FOLDER", "--rotations", "--sampled_passes", "--num_sampled_tokens", "accelerate launch"]),
+        ("repeat.py", ["RECIPE.yaml", "--over", "dataset.fold", "--resume", "seed=0,1,2"]),
         ("demo.py", ["--output_dir", "section.name=value"]),
         ("figures.py", ["rank", "examples"]),
     ],
@@ -177,3 +178,24 @@ def test_demo(tmp_path):
     assert "identical: True" in result.stdout
     assert (tmp_path / "training_curves.png").stat().st_size > 10_000
     assert (tmp_path / "sampled_points.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_repeat_trains_and_evaluates_every_seed(recipe, tmp_path):
+    done = run(
+        "scripts/repeat.py", recipe, "--over", "seed=0,1", "--output_dir", tmp_path / "runs", "training.max_steps=2"
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "runs" / "summary.json").read_text())
+    values = summary["metrics"]["accuracy"]["values"]
+    for seed, value in enumerate(values):
+        report = json.loads((tmp_path / "runs" / f"seed={seed}" / "evaluation.json").read_text())
+        assert report["results"]["none"]["accuracy"] == value and report["training_seed"] == seed
+    assert f"accuracy %: {50 * sum(values):.2f} +- " in done.stdout
+
+
+@pytest.mark.parametrize("over", ["seed", "=1,2", "seed=1,1", "dataset.fold=1"])
+def test_repeat_explains_what_it_cannot_do(recipe, tmp_path, over):
+    done = run("scripts/repeat.py", recipe, "--over", over, "--output_dir", tmp_path / "runs")
+    assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert not (tmp_path / "runs").exists()
