@@ -269,13 +269,3 @@ def test_checkpointing_changes_no_gradient(batch: Batch, implementation: str) ->
         loss.backward()
         results.append((loss.detach(), {name: p.grad for name, p in model.named_parameters()}))
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-12)
-
-
-@pytest.mark.slow
-def test_the_model_compiles_whole(batch: Batch) -> None:
-    model = build_graph(SFTForGraphClassification, torch.float32, attn_implementation="eager")
-    compiled = torch.compile(model, fullgraph=True)
-    for sizes in ([9, 5], [11, 7, 3]):
-        inputs = random_graphs(sizes)
-        with torch.no_grad():
-            torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits, rtol=0, atol=1e-5)
