@@ -231,6 +231,5 @@ SUITES = [
         skips={"test_model_get_set_embeddings": "nodes have several tables and numbers: there is no single table"},
         config_has_text_modality=False,
         pad=pad_nodes,
-        remote_code=True,
     ),
 ]
