@@ -347,9 +347,6 @@ class SFTGraphConfig(SFTEncoderConfig):
         )
 
 
-SFTGraphConfig._auto_class = "AutoConfig"
-
-
 @strict
 class SFTPointCloudConfig(SFTEncoderConfig):
     r"""Configuration of SFT for point clouds.
@@ -429,6 +426,7 @@ class SFTPointCloudConfig(SFTEncoderConfig):
 
 
 SFTConfig._auto_class = "AutoConfig"
+SFTGraphConfig._auto_class = "AutoConfig"
 SFTPointCloudConfig._auto_class = "AutoConfig"
 
 __all__ = ["SFTConfig", "SFTEncoderConfig", "SFTGraphConfig", "SFTPointCloudConfig"]

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .optional_sft import import_optional
 
-# Where sparse products and solvers overtake dense ones, measured on molecules.
+# Up to this size dense products and solvers are used.
 _DENSE_WALK_NODES = 100
 _DENSE_EIGEN_NODES = 1000
 _COLUMNS_AT_ONCE = 128

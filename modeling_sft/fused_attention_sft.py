@@ -16,8 +16,7 @@ from torch import Tensor
 from transformers.utils.generic import maybe_autocast
 
 from .eager_attention_sft import MAXOUT_MEAN, MAXOUT_STD, PROBABILITY_EPS, AttentionInputs
-from .relation_base_sft import DenseEffect, PreparedRelation
-from .relation_graph_sft import PreparedEdges
+from .relation_base_sft import PreparedRelation
 from .sampling_sft import log_softplus
 
 # Elements of one tile of scores per thread: 512 KiB in float32, so that it and a temporary stay in the second cache.
@@ -277,9 +276,8 @@ class _FusedAttention(torch.autograd.Function):
             for queries in query_slices:
                 tile = prepared[:, :, queries].contiguous()
                 part = None if relation_part is None else relation_part.queries(queries)
-                if setting.compiled and isinstance(part, PreparedEdges):
-                    # Their number differs from tile to tile: compilers would need one body for each.
-                    part = DenseEffect(*part.scale_and_bias())
+                if setting.compiled and part is not None:
+                    part = part.with_fixed_sizes()
                 keep = _dropout_mask(tile, key, setting.dropout)
                 found = body(tile, keys, part, keep, setting.score, setting.probability)
                 output[rows, :, queries], normaliser[rows, :, queries] = found

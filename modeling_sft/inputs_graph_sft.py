@@ -146,22 +146,6 @@ def graph_from_networkx(
     )
 
 
-def graph_from_hub_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row from one of the Hub's graph data sets, whose values are nested lists.
-
-    Args:
-        row: `edge_index`, `node_feat`, `num_nodes` and, where there are some, `edge_attr` and `y`; lists of one class
-            as [1] or [[1]] are taken for the class, floats and longer lists as targets.
-
-    Returns:
-        See `check_graph`.
-
-    Raises:
-        ValueError: as `check_graph`.
-    """
-    return check_graph(row)
-
-
 def _attributes(values: Mapping[str, Any], names: Sequence[str], owner: str) -> NDArray[Any]:
     absent = [name for name in names if name not in values]
     if absent:

@@ -29,6 +29,9 @@ class PreparedRelation(Protocol):
     def queries(self, queries: slice) -> Any:
         """The same for some queries."""
 
+    def with_fixed_sizes(self) -> Any:
+        """The same in tensors whose sizes follow from B, N and K alone, as compiled code wants them."""
+
     def scale_and_bias(self) -> tuple[Tensor, Tensor]:
         """Factor and summand of the scores, each `(B, H, N, K)`; call with autocast off."""
 
@@ -84,6 +87,10 @@ class DenseEffect(NamedTuple):
     def queries(self, queries: slice) -> "DenseEffect":
         """The same for some queries."""
         return DenseEffect(self.scale[:, :, queries], self.bias[:, :, queries])
+
+    def with_fixed_sizes(self) -> "DenseEffect":
+        """The same: its sizes are fixed."""
+        return self
 
     def scale_and_bias(self) -> tuple[Tensor, Tensor]:
         """Factor and summand of the scores, each `(B, H, N, K)`."""

@@ -78,6 +78,10 @@ class PreparedEdges(NamedTuple):
         column = self.query % length
         return self._entries((column >= start) & (column < stop), extent)
 
+    def with_fixed_sizes(self) -> DenseEffect:
+        """The effect on all pairs: the number of entries differs from part to part."""
+        return DenseEffect(*self.scale_and_bias())
+
     def _entries(self, entries: Any, extent: list[int]) -> "PreparedEdges":
         scale, bias, query, sample, slot = (tensor[entries] for tensor in self[:5])
         return PreparedEdges(scale, bias, query, sample, slot, self.first, torch.tensor(extent))

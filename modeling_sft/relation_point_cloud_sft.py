@@ -59,6 +59,10 @@ class PreparedPairFeatures(NamedTuple):
         """The same for some queries."""
         return self._replace(query_factors=self.query_factors[:, :, :, queries])
 
+    def with_fixed_sizes(self) -> "PreparedPairFeatures":
+        """The same: its sizes are fixed."""
+        return self
+
     def features(self) -> Tensor:
         """phi, `(B, S, R, N, K)`; call with autocast off."""
         features = pair_features(self.query_factors, self.key_factors)

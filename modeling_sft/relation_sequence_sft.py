@@ -64,6 +64,10 @@ class PreparedOffsets(NamedTuple):
         """The same for some queries."""
         return self._replace(query_positions=self.query_positions[:, queries])
 
+    def with_fixed_sizes(self) -> "PreparedOffsets":
+        """The same: its sizes are fixed."""
+        return self
+
     def scale_and_bias(self) -> tuple[Tensor, Tensor]:
         """Factor and summand of the scores, each `(B, H, N, K)`."""
         scale, bias = self._look_up(self.key_positions)

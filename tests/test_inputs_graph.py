@@ -10,7 +10,6 @@ from modeling_sft.data.graph_readers import graph_rows
 from modeling_sft.inputs_graph_sft import (
     check_graph,
     degree_features,
-    graph_from_hub_row,
     graph_from_networkx,
     graph_from_pyg,
     graphs_from_pyg_batch,
@@ -26,7 +25,7 @@ ROW = {
 
 
 def test_hub_rows_and_rows_in_memory():
-    graph = graph_from_hub_row(ROW)
+    graph = check_graph(ROW)
     assert graph["num_nodes"] == 3 and graph["y"] == 1 and graph["edge_attr"].tolist() == [[5], [6]]
     assert graph["node_feat"].dtype == graph["edge_index"].dtype == np.int64
     alone = check_graph({"node_feat": [[1]], "edge_index": [[], []], "edge_attr": np.empty((0, 1), int), "y": 0})

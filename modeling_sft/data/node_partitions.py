@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..inputs_graph_sft import check_graph
 from ..optional_sft import import_optional
+from ..validation_sft import IGNORED_LABEL
 
-IGNORED = -100
 # Columns of a row, and their names in PyTorch Geometric, which takes what has "edge" in its name for one row per edge.
 NAMES = {"node_feat": "x", "edge_index": "edge_index", "edge_attr": "edge_attr", "y": "y"}
 INPUTS = {
@@ -129,7 +129,7 @@ def sampled_neighborhoods(
     _require_compiled("WITH_PYG_LIB", "NeighborLoader")
     data = _data(row, seeds, node_encodings)
     _check_parts("batch_size", batch_size, data.num_nodes)
-    input_nodes = (data.y != IGNORED).nonzero()[:, 0]
+    input_nodes = (data.y != IGNORED_LABEL).nonzero()[:, 0]
     neighbors = list(num_neighbors)
     options = {"shuffle": True} | options
     return NodeBatches(loader(data, neighbors, input_nodes=input_nodes, batch_size=batch_size, **options))
@@ -145,7 +145,7 @@ def model_inputs(data: Any) -> dict[str, Tensor]:
     if "batch_size" in data:
         # Sampled neighbours may be seeds of another batch: they count there.
         inputs["labels"] = inputs["labels"].clone()
-        inputs["labels"][:, data.batch_size :] = IGNORED
+        inputs["labels"][:, data.batch_size :] = IGNORED_LABEL
     ones = torch.ones(1, max(data.num_nodes, data.num_edges), dtype=torch.long)
     return inputs | {"attention_mask": ones[:, : data.num_nodes], "edge_mask": ones[:, : data.num_edges]}
 
@@ -161,8 +161,8 @@ def _data(row: Mapping[str, Any], seeds: ArrayLike | None, node_encodings: Array
         )
     tensors = {NAMES[name]: torch.as_tensor(graph[name]) for name in NAMES if name in graph}
     if seeds is not None:
-        tensors["y"] = labels.masked_fill(~_seed_mask(torch.as_tensor(seeds), num_nodes), IGNORED)
-    if not bool((tensors["y"] != IGNORED).any()):
+        tensors["y"] = labels.masked_fill(~_seed_mask(torch.as_tensor(seeds), num_nodes), IGNORED_LABEL)
+    if not bool((tensors["y"] != IGNORED_LABEL).any()):
         raise ValueError("No seed has a label: check `seeds` and the labels `y` of `row`.")
     if node_encodings is not None:
         tensors["node_encodings"] = torch.as_tensor(node_encodings, dtype=torch.float32)

@@ -121,11 +121,11 @@ def _check_fraction_and_seed(fraction: float, seed: int) -> None:
 
 
 def stratified_folds(labels: ArrayLike, num_folds: int, seed: int) -> NDArray[np.int64]:
-    """Deals the rows of a data set out to folds so that every class keeps its share.
+    """Deals the rows of a data set out to folds so that every class keeps its share (scikit-learn's).
 
     Args:
         labels: (n,) class ids.
-        num_folds: from 2 to n.
+        num_folds: from 2 to the size of the largest class.
         seed: an integer from 0 to 2**32 - 1; the folds are a pure function of it and of the labels.
 
     Returns:
@@ -137,13 +137,18 @@ def stratified_folds(labels: ArrayLike, num_folds: int, seed: int) -> NDArray[np
     classes = np.asarray(labels)
     if classes.ndim != 1 or classes.dtype.kind not in "iu":
         raise ValueError(f"labels must be one integer per row to stratify by; got shape {classes.shape}.")
-    if isinstance(num_folds, bool) or not isinstance(num_folds, int) or not 2 <= num_folds <= len(classes):
-        raise ValueError(f"num_folds must be an integer from 2 to the {len(classes)} rows; got {num_folds!r}.")
+    largest = int(np.unique(classes, return_counts=True)[1].max(initial=0))
+    if isinstance(num_folds, bool) or not isinstance(num_folds, int) or not 2 <= num_folds <= largest:
+        raise ValueError(
+            f"num_folds must be an integer from 2 to {largest}, the rows of the largest class; got {num_folds!r}."
+        )
     check_seed(seed)
-    rng = np.random.RandomState(seed)
-    order = np.concatenate([rng.permutation(np.flatnonzero(classes == one)) for one in np.unique(classes)])
+    splitter = import_optional("sklearn.model_selection", "graphs").StratifiedKFold(
+        num_folds, shuffle=True, random_state=seed
+    )
     folds = np.empty(len(classes), dtype=np.int64)
-    folds[order] = np.arange(len(classes)) % num_folds
+    for fold, (_, rows) in enumerate(splitter.split(classes, classes)):
+        folds[rows] = fold
     return folds
 
 

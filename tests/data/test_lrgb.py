@@ -107,7 +107,7 @@ def test_processed_files_are_enough(tmp_path):
     for part in PARTS:
         data = Data(x=x, edge_index=edge_index, edge_attr=edge_attr, y=torch.arange(11.0)[None])
         LRGBDataset.save([data], str(processed / f"{part}.pt"))
-    splits = load_graph_dataset("lrgb_peptides_struct", tmp_path, download=False)
+    splits = load_graph_dataset("lrgb_peptides_struct", tmp_path)
     assert sizes(splits) == {"train": [5], "validation": [5], "test": [5]}
     assert splits["test"][0]["y"].tolist() == list(range(11))
     (processed / "val.pt").write_bytes(b"no archive")
@@ -116,8 +116,8 @@ def test_processed_files_are_enough(tmp_path):
 
 
 def test_without_files_and_network(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="(?s)pascalvoc-sp.raw lacks files.*download is False.*pascalvocsp.zip"):
-        load_graph_dataset("pascalvoc_sp", tmp_path, download=False)
+    with pytest.raises(ValueError, match="(?s)pascalvoc-sp.raw lacks files.*set download to True.*pascalvocsp.zip"):
+        load_graph_dataset("pascalvoc_sp", tmp_path)
     assert not list(tmp_path.iterdir())
     # A proxy that nothing answers at.
     with socket.socket() as unused:
@@ -130,7 +130,7 @@ def test_without_files_and_network(tmp_path, monkeypatch):
     match = "(?s)pascalvoc-sp.raw lacks files.*downloading https.*pascalvocsp.zip.* failed.*expected layout"
     for _ in range(2):
         with pytest.raises(ValueError, match=match):
-            load_graph_dataset("pascalvoc_sp", tmp_path)
+            load_graph_dataset("pascalvoc_sp", tmp_path, download=True)
     assert socket.getdefaulttimeout() is None
 
 

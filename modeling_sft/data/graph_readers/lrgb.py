@@ -50,11 +50,11 @@ SETS = {
 def lrgb_reader(name: str) -> Callable[..., dict[str, Dataset]]:
     """The reader of one of `SETS`."""
 
-    def read(data_dir: str | os.PathLike[str] | None, download: bool = True) -> dict[str, Dataset]:
+    def read(data_dir: str | os.PathLike[str] | None, download: bool = False) -> dict[str, Dataset]:
         """Reads the official splits.
 
-        Absent files are downloaded by PyTorch Geometric, which does not verify the server's certificate and unpickles
-        what it gets; the files' own pickles are trusted as well.
+        PyTorch Geometric can download absent files, but does not verify the server's certificate and unpickles what
+        it gets: this is done on demand only. The files' own pickles are trusted.
 
         Args:
             data_dir: holds, or will hold, the folder of the set.
@@ -96,7 +96,7 @@ def _process(pyg: Any, root: Path, pyg_name: str, download: bool, layout: str) -
     kind = "pickle" if pyg_name.endswith("-sp") else "pt"
     complete = all((raw / f"{part}.{kind}").is_file() for part in SPLITS.values())
     if not complete and not download:
-        raise ValueError(f"{raw} lacks files of the set, and download is False; {layout}")
+        raise ValueError(f"{raw} lacks files of the set: get them, or set download to True; {layout}")
     timeout = socket.getdefaulttimeout()
     # A network that swallows packets would otherwise block forever.
     socket.setdefaulttimeout(TIMEOUT_SECONDS)

@@ -159,7 +159,7 @@ def _labels(path: Path) -> NDArray[np.int64]:
 
 
 def _width_and_type(path: Path) -> tuple[int, str]:
-    """Categories if the first numbers are integers: the whole file takes minutes for a graph of millions of nodes."""
+    """Categories if the first numbers are integers: the whole file is read once only, with the rows."""
     numbers = _table(path, nrows=NUM_FIRST_LINES)
     return numbers.shape[1], "int64" if numbers.dtype == np.int64 else "float32"
 
