@@ -16,15 +16,17 @@ from torch import Tensor
 from transformers.utils import logging
 from transformers.utils.generic import maybe_autocast
 
-from .configuration_sft import SFTEncoderConfig
+from .configuration_sft import SFTEncoderConfig, SFTGraphConfig
 from .eager_attention_sft import ATTENTION_SCORES, AttentionInputs, eager_attention
 from .fused_attention_sft import compiled_attention, fused_attention
+from .triton_attention_sft import triton_attention, triton_problem
 
 logger = logging.get_logger(__name__)
 
 DEFAULT_BACKEND = "sft_fused"
 ALL_SCORES = tuple(ATTENTION_SCORES)
 ALL_PROBABILITIES = ("relu", "softplus", "softmax")
+NO_GRAPHS = "no graphs"
 
 
 def sdpa_attention(inputs: AttentionInputs) -> Tensor:
@@ -55,32 +57,62 @@ class AttentionBackend(NamedTuple):
     Attributes:
         function: computes the heads' outputs.
         scores, probabilities: values of `attention_score` and `attention_probability` that it computes.
-        leak, relation: whether it computes `attention_leak` and `relation`.
+        leak: whether it computes `attention_leak`.
+        relation: whether it computes `relation`: that of all modalities, or `"no graphs"`.
         training_memory: what training keeps per layer besides inputs and outputs.
         transformable: whether `torch.func` and gradients of gradients work (where the score has them).
         traceable: whether `torch.compile` and `torch.export` may see it; the others give way to `eager` there.
-        needs_compiler: whether the machine must have a compiler.
+        needs: what the machine must have, and a function that says what of it is missing, with the remedy.
     """
 
     function: Callable[[AttentionInputs], Tensor]
     scores: tuple[str, ...]
     probabilities: tuple[str, ...]
     leak: bool
-    relation: bool
+    relation: bool | str
     training_memory: str
     transformable: bool
     traceable: bool
-    needs_compiler: bool
+    needs: tuple[str, Callable[[], str | None]] | None = None
+
+
+def compiler_problem() -> str | None:
+    """What keeps `torch.compile` from working on the CPU here, with the remedy; `None` if nothing does."""
+    requested = os.environ.get("CXX")
+    candidates = [requested] if requested else ["cl"] if sys.platform == "win32" else ["g++", "clang++", "c++"]
+    if any(shutil.which(candidate) for candidate in candidates):
+        return None
+    return (
+        f"It compiles with {' or '.join(candidates)}, which is not on PATH: install a C++ compiler (or point CXX at "
+        f'one), or use `attn_implementation="{DEFAULT_BACKEND}"`, which needs none.'
+    )
 
 
 ATTENTION_BACKENDS: dict[str, AttentionBackend] = {
-    "eager": AttentionBackend(_eager, ALL_SCORES, ALL_PROBABILITIES, True, True, "O(N K)", True, True, False),
-    "sdpa": AttentionBackend(sdpa_attention, ("dot",), ("softmax",), False, False, "O(N)", False, True, False),
-    "sft_fused": AttentionBackend(
-        fused_attention, ALL_SCORES, ALL_PROBABILITIES, True, True, "O(N)", False, False, False
-    ),
+    "eager": AttentionBackend(_eager, ALL_SCORES, ALL_PROBABILITIES, True, True, "O(N K)", True, True),
+    "sdpa": AttentionBackend(sdpa_attention, ("dot",), ("softmax",), False, False, "O(N)", False, True),
+    "sft_fused": AttentionBackend(fused_attention, ALL_SCORES, ALL_PROBABILITIES, True, True, "O(N)", False, False),
     "sft_compiled": AttentionBackend(
-        compiled_attention, ALL_SCORES, ALL_PROBABILITIES, True, True, "O(N)", False, False, True
+        compiled_attention,
+        ALL_SCORES,
+        ALL_PROBABILITIES,
+        True,
+        True,
+        "O(N)",
+        False,
+        False,
+        ("a C++ compiler", compiler_problem),
+    ),
+    "sft_triton": AttentionBackend(
+        triton_attention,
+        ("maxout", "dot"),
+        ("relu", "softmax"),
+        True,
+        NO_GRAPHS,
+        "O(N)",
+        False,
+        True,
+        ("a GPU and Triton", triton_problem),
     ),
 }
 
@@ -97,21 +129,11 @@ def backend_problem(name: str, config: SFTEncoderConfig) -> str | None:
     for field, is_supported in (("attention_leak", backend.leak), ("relation", backend.relation)):
         if getattr(config, field) and not is_supported:
             wrong.append(f"`{field}` must be False")
+    if config.relation and backend.relation == NO_GRAPHS and isinstance(config, SFTGraphConfig):
+        wrong.append("`relation` must be False for graphs")
     if wrong:
         return f'{"; ".join(wrong)}. Change the configuration, or use `attn_implementation="{DEFAULT_BACKEND}"`.'
-    return compiler_problem() if backend.needs_compiler else None
-
-
-def compiler_problem() -> str | None:
-    """What keeps `torch.compile` from working on the CPU here, with the remedy; `None` if nothing does."""
-    requested = os.environ.get("CXX")
-    candidates = [requested] if requested else ["cl"] if sys.platform == "win32" else ["g++", "clang++", "c++"]
-    if any(shutil.which(candidate) for candidate in candidates):
-        return None
-    return (
-        f"It compiles with {' or '.join(candidates)}, which is not on PATH: install a C++ compiler (or point CXX at "
-        f'one), or use `attn_implementation="{DEFAULT_BACKEND}"`, which needs none.'
-    )
+    return None if backend.needs is None else backend.needs[1]()
 
 
 def resolve_backend(requested: str | None, config: SFTEncoderConfig) -> str:
@@ -161,12 +183,12 @@ def attend(
 def support_table() -> str:
     """What each backend supports, as a Markdown table."""
 
-    def yes(value: bool) -> str:
-        return "yes" if value else "no"
+    def yes(value: bool | str) -> str:
+        return value if isinstance(value, str) else "yes" if value else "no"
 
     lines = [
         "| backend | scores | probabilities | leak | relation | kept for backward | `torch.func` | while tracing |"
-        " needs a compiler |",
+        " needs |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, backend in ATTENTION_BACKENDS.items():
@@ -179,7 +201,7 @@ def support_table() -> str:
             backend.training_memory,
             yes(backend.transformable),
             "itself" if backend.traceable else "`eager`",
-            yes(backend.needs_compiler),
+            "" if backend.needs is None else backend.needs[0],
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

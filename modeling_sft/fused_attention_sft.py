@@ -411,7 +411,7 @@ def _replayed(state: Tensor | None, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _summed_leak(leak_logits: Tensor, valid: Tensor, probability: str, dtype: torch.dtype) -> Tensor:
+def summed_leak(leak_logits: Tensor, valid: Tensor, probability: str, dtype: torch.dtype) -> Tensor:
     """Sum of softplus(c) over the slots in use `(B, H)`, or its logarithm for softmax."""
     logits = leak_logits.to(dtype).masked_fill(~valid, 0.0)
     if probability == "softmax":
@@ -424,7 +424,7 @@ def _attention(inputs: AttentionInputs, compiled: bool) -> Tensor:
     setting = Setting(score, probability, dropout, compiled)
     with maybe_autocast(query.device.type, enabled=False):
         dtype = torch.promote_types(query.dtype, torch.float32)
-        leak = None if leak_logits is None else _summed_leak(leak_logits, valid, probability, dtype)
+        leak = None if leak_logits is None else summed_leak(leak_logits, valid, probability, dtype)
         tensors: Any = () if relation is None else relation
         return _FusedAttention.apply(setting, type(relation), query, key, value, valid, leak, *tensors)
 
@@ -439,4 +439,4 @@ def compiled_attention(inputs: AttentionInputs) -> Tensor:
     return _attention(inputs, compiled=True)
 
 
-__all__ = ["compiled_attention", "fused_attention"]
+__all__ = ["compiled_attention", "fused_attention", "summed_leak"]

@@ -71,6 +71,23 @@ class PreparedPairFeatures(NamedTuple):
         share = self.mixing_weights[:, :, None, None].to(features.dtype)
         return torch.lerp(pair_features(self.query_factors, self.partner_factors), features, share)
 
+    def geometry(self) -> tuple[Tensor, Tensor]:
+        """Points, with normals if R = 5, and for keys what tells points (1) from extra tokens (0).
+
+        Returns:
+            Of queries `(B, C, N)` and of sampled tokens `(B, S, C + 1, K)`, C = 3 or 6.
+        """
+        query, key = self.query_factors.mT, self.key_factors
+        queries, keys = [query[:, 0, 1, :3]], [-key[:, :, 1, :3] / 2]
+        if self.weight.shape[-1] > 2:
+            queries.append(query[:, 0, 2, :3])
+            keys.append(key[:, :, 2, :3])
+        return torch.cat(queries, dim=1), torch.cat([*keys, key[:, :, 0, :1]], dim=2)
+
+    def weight_by_head(self) -> Tensor:
+        """Rows of `scale_weight` and of `bias_weight`, `(2, H, R)`."""
+        return self.weight.unflatten(1, (2, -1)).transpose(0, 1).flatten(1, 2)
+
     def scale_and_bias(self) -> tuple[Tensor, Tensor]:
         """Factor and summand of the scores, each `(B, H, N, K)`; call with autocast off."""
         features = self.features()

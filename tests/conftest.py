@@ -5,6 +5,10 @@ import os
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    # Read when Triton is imported first, by whatever test that is.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:

@@ -74,7 +74,7 @@ def logits(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def test_there_are_the_documented_backends() -> None:
-    assert list(ATTENTION_BACKENDS) == ["eager", "sdpa", "sft_fused", "sft_compiled"]
+    assert list(ATTENTION_BACKENDS) == ["eager", "sdpa", "sft_fused", "sft_compiled", "sft_triton"]
 
 
 def test_the_default_is_fused(batch: Batch) -> None:
@@ -132,12 +132,12 @@ def test_loading_takes_the_name_and_saving_forgets_it(name: str | None, batch: B
 @pytest.mark.parametrize("name", ["nonsense", "flash_attention_2", "flex_attention", "sft_Fused"])
 def test_unknown_names_raise_and_change_nothing(name: str, batch: Batch, tmp_path: Path) -> None:
     model = build(dtype=torch.float32)
-    with pytest.raises(ValueError, match=f"{name}.*eager, sdpa, sft_fused, sft_compiled"):
+    with pytest.raises(ValueError, match=f"{name}.*eager, sdpa, sft_fused, sft_compiled, sft_triton"):
         model.set_attn_implementation(name)
     model(**batch)
     assert ran(model) == {"sft_fused"}
     model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=f"{name}.*eager, sdpa, sft_fused, sft_compiled"):
+    with pytest.raises(ValueError, match=f"{name}.*eager, sdpa, sft_fused, sft_compiled, sft_triton"):
         SFTForPointCloudClassification.from_pretrained(tmp_path, attn_implementation=name)
 
 

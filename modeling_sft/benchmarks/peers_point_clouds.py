@@ -137,6 +137,7 @@ POINT_CLOUDS = BenchmarkSuite(
         "sft": _sft("SFT (neighbours given)", "sft_fused", searches_neighbors=False),
         "sft_search": _sft("SFT (with neighbour search)", "sft_fused", searches_neighbors=True),
         "sft_compiled": _sft("SFT (neighbours given, compiled)", "sft_compiled", searches_neighbors=False),
+        "sft_triton": _sft("SFT (neighbours given, Triton)", "sft_triton", searches_neighbors=False),
         "sft_eager": _sft("SFT (neighbours given, eager)", "eager", searches_neighbors=False),
         "pointnet": BenchmarkCase("PointNet", pointnet, logit_shapes),
         "dgcnn": BenchmarkCase("DGCNN (equal widths)", dgcnn, logit_shapes),

@@ -186,6 +186,7 @@ TOKENS = BenchmarkSuite(
     cases={
         "sft": _sft("SFT", "sft_fused"),
         "sft_compiled": _sft("SFT (compiled)", "sft_compiled"),
+        "sft_triton": _sft("SFT (Triton)", "sft_triton"),
         "sft_eager": _sft("SFT (eager)", "eager"),
         "sft_without_convolution": _sft("SFT (no convolution)", "sft_fused", local_mixing=False),
         "sft_relation": _sft("SFT (relation)", "sft_fused", relation=True),

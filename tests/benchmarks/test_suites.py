@@ -24,14 +24,21 @@ LENGTHS = {
     "attention": 63,
     "layer": 63,
 }
-EXPECTED_BACKENDS = {"eager": "eager", "compiled": "sft_compiled", "sdpa": "sdpa"}
+EXPECTED_BACKENDS = {"eager": "eager", "compiled": "sft_compiled", "sdpa": "sdpa", "triton": "sft_triton"}
 # Compiling takes long: two cases stand for the others in the slow tier.
 SLOW = {"attention-sft_compiled", "layer-layer_relation_compiled"}
 EVERY_CASE = [
     pytest.param(
         suite.name,
         name,
-        marks=(pytest.mark.slow if f"{suite.name}-{name}" in SLOW else pytest.mark.full) if "compiled" in name else [],
+        marks=[
+            *(
+                [pytest.mark.slow if f"{suite.name}-{name}" in SLOW else pytest.mark.full]
+                if "compiled" in name
+                else []
+            ),
+            *([pytest.mark.slow] if "triton" in name else []),
+        ],
     )
     for suite in SUITES.values()
     for name in suite.cases
