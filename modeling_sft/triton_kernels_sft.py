@@ -78,7 +78,7 @@ def _pair_features(query_places, key_places, rows, columns, length, num_keys, NO
     squared = (x * x + y * y + z * z) * exists
     if NORMALS:
         rounding = _ROUNDING * ((qx * qx + qy * qy + qz * qz)[:, None] + (kx * kx + ky * ky + kz * kz)[None, :])
-        inverse = tl.where(squared > rounding, exists / tl.sqrt(tl.maximum(squared, 1e-24)), 0.0)
+        inverse = tl.where(squared > rounding, 1.0 / tl.sqrt(tl.maximum(squared, 1e-24)), 0.0)
         qx, kx, _ = _difference(query_places, key_places, 3, rows, columns, length, num_keys)
         qy, ky, _ = _difference(query_places, key_places, 4, rows, columns, length, num_keys)
         qz, kz, _ = _difference(query_places, key_places, 5, rows, columns, length, num_keys)
