@@ -98,17 +98,26 @@ class SFTProjections(nn.Module):
 class AttentionFunction(nn.Module):
     """The attention to the sampled tokens alone: its operands are the parameters."""
 
-    def __init__(self, workload: Workload, backend: str, score: str, probability: str, leak: bool) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        backend: str,
+        score: str,
+        probability: str,
+        leak: bool,
+        score_channels: int | None = None,
+    ) -> None:
         super().__init__()
         size, generator = workload.size, workload.generator()
+        score_channels = score_channels or size.score_head_dim
         heads, channels = size.num_attention_heads, size.hidden_size // size.num_attention_heads
         sampled = min(size.num_sampled_tokens, workload.length)
 
         def operand(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.randn(workload.batch_size, heads, *shape, generator=generator))
 
-        self.query = operand(workload.length, size.score_head_dim)
-        self.key = operand(sampled, size.score_head_dim)
+        self.query = operand(workload.length, score_channels)
+        self.key = operand(sampled, score_channels)
         self.value = operand(sampled, channels)
         self.leak_logits = operand(sampled) if leak else None
         self.backend, self.score, self.probability = backend, score, probability
