@@ -131,9 +131,13 @@ def test_equal_channels_share_the_gradient() -> None:
 
 
 SEQUENCE_CASES = [
-    case
-    for case in sequences.CASES
-    if not case.mixed and case.score in ("maxout", "dot") and case.probability in ("relu", "softmax") and case.leak
+    sequences.Case(score=score, probability=probability, scope=scope, positions=positions, leak=leak)
+    for score, probability, scope, positions, leak in (
+        ("maxout", "relu", "layer", "counted", True),
+        ("maxout", "softmax", "head", "gaps", False),
+        ("dot", "relu", "head", "strided", True),
+        ("dot", "softmax", "layer", "gaps", True),
+    )
 ]
 
 
@@ -142,6 +146,21 @@ def test_the_relation_of_sequences_equals_a_loop_over_pairs(case: sequences.Case
     torch.use_deterministic_algorithms(True, warn_only=True)
     with pytest.warns(UserWarning, match="in no fixed order"):
         sequences.assert_equals_the_loop(triton_attention, case, torch.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SEQUENCE_CASES, ids=str)
+def test_the_relation_of_sequences_in_half_precision(case: sequences.Case) -> None:
+    torch.use_deterministic_algorithms(False)
+    for dtype in DTYPES[1:]:
+        drawn = sequences.draw(case, dtype)
+        output = triton_attention(on_device(sequences.arguments(case, drawn)))
+        found = {"output": output.detach()} | gradients(output, drawn.leaves, drawn.upstream.to(DEVICE))
+        # The same rounded numbers in double precision.
+        leaves = {name: leaf.detach().double().requires_grad_() for name, leaf in drawn.leaves.items()}
+        exact = sequences.expected_output(case, drawn._replace(leaves=leaves))
+        expected = {"output": exact.detach()} | gradients(exact, leaves, drawn.upstream)
+        assert_close({name: value.cpu() for name, value in found.items()}, expected, 5 * TOLERANCES[dtype], case)
 
 
 def test_the_gradient_of_the_relation_of_sequences_is_refused_where_order_matters() -> None:
