@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForTokenClassification,
     AutoProcessor,
 )
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .augmentation_point_cloud_sft import PointCloudAugmentation
 from .auto_sft import (
@@ -49,6 +50,16 @@ from .modeling_sft_point_cloud import (
     SFTPointCloudPreTrainedModel,
 )
 from .outputs_sft import SFTClassifierOutput, SFTModelOutput, SFTQuestionAnsweringOutput
+from .pipelines_graph_sft import (
+    GraphClassificationPipeline,
+    GraphFeatureExtractionPipeline,
+    NodeClassificationPipeline,
+)
+from .pipelines_point_cloud_sft import (
+    PointCloudClassificationPipeline,
+    PointCloudFeatureExtractionPipeline,
+    PointCloudSegmentationPipeline,
+)
 from .processing_graph_sft import SFTGraphProcessor
 from .processing_point_cloud_sft import SFTPointCloudProcessor
 from .sampling_sft import Sample, farthest_point_selector, random_selector
@@ -80,6 +91,16 @@ AutoModelForPointCloudSegmentation.register(SFTPointCloudConfig, SFTForPointClou
 AutoFeatureExtractor.register(SFTPointCloudConfig, SFTPointCloudProcessor, exist_ok=True)
 AutoProcessor.register(SFTPointCloudConfig, SFTPointCloudProcessor, exist_ok=True)
 
+for _pipeline_class, _auto_class in (
+    (PointCloudClassificationPipeline, AutoModelForPointCloudClassification),
+    (PointCloudSegmentationPipeline, AutoModelForPointCloudSegmentation),
+    (PointCloudFeatureExtractionPipeline, AutoModel),
+    (GraphClassificationPipeline, AutoModelForGraphClassification),
+    (NodeClassificationPipeline, AutoModelForNodeClassification),
+    (GraphFeatureExtractionPipeline, AutoModel),
+):
+    PIPELINE_REGISTRY.register_pipeline(_pipeline_class.task_name, _pipeline_class, pt_model=_auto_class)
+
 __all__ = [
     "AutoModelForGraphClassification",
     "AutoModelForLinkPrediction",
@@ -87,7 +108,13 @@ __all__ = [
     "AutoModelForPointCloudClassification",
     "AutoModelForPointCloudSegmentation",
     "AutoModelForSequencePairClassification",
+    "GraphClassificationPipeline",
+    "GraphFeatureExtractionPipeline",
+    "NodeClassificationPipeline",
     "PointCloudAugmentation",
+    "PointCloudClassificationPipeline",
+    "PointCloudFeatureExtractionPipeline",
+    "PointCloudSegmentationPipeline",
     "SFTClassifierOutput",
     "SFTConfig",
     "SFTForGraphClassification",

@@ -65,7 +65,7 @@ class SFTAttention(nn.Module):
         key, value, leak_logits = self._keys(hidden_states, sample)
         relation = None
         if self.relation is not None and relation_inputs is not None:
-            relation = self.relation.prepare(relation_inputs, sample)
+            relation = self.relation(relation_inputs, sample)
         inputs = AttentionInputs(
             query,
             key,
@@ -88,7 +88,7 @@ class SFTAttention(nn.Module):
     def _keys(self, hidden_states: Tensor, sample: Sample) -> tuple[Tensor, Tensor, Tensor | None]:
         """Gather and mix the sampled states, then project only those: keys, values and leak logits per head."""
         tokens, indices, partners = hidden_states, sample.indices, sample.partners
-        extra = self.sampler.extra_tokens
+        extra = sample.extra_tokens
         if extra is not None:
             # Extra token e of sample s stands behind the tokens, at N + s * E + e.
             tokens = torch.cat([tokens, extra.to(tokens.dtype).flatten(0, 1).expand(tokens.shape[0], -1, -1)], dim=1)

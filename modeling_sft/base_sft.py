@@ -1,7 +1,10 @@
 """What all SFT models can do: initialise their weights, and change how they sample."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +13,7 @@ from transformers.utils.output_capturing import OutputRecorder
 
 from .attention_dispatch_sft import resolve_backend
 from .attention_sft import SFTAttention
+from .checkpoint_files_sft import check_shard_indices, saved_at_once
 from .configuration_sft import SFTEncoderConfig
 from .encoder_sft import SFTLayer
 from .initialization_sft import start_with_unit_variance
@@ -56,6 +60,53 @@ class SFTPreTrainedModel(PreTrainedModel):
             ValueError: unknown, or it does not support the configuration or this machine.
         """
         return resolve_backend(requested_attention, self.config)
+
+    def _check_and_adjust_attn_implementation(
+        self, attn_implementation: str | None, is_init_check: bool = False, **kwargs: Any
+    ) -> str:
+        # Transformers would first download and run the kernel of the Hub that config.json or a caller names.
+        return self.get_correct_attn_implementation(attn_implementation, is_init_check)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in Transformers, but from safetensors only: pickles are neither looked for nor opened.
+
+        Raises:
+            ValueError: `use_safetensors=False`, or an index of shards that names anything but safetensors in its
+                folder.
+            OSError: there are no safetensors.
+        """
+        if kwargs.get("use_safetensors") is False:
+            raise ValueError("`use_safetensors` is False: SFT models are read from safetensors only; leave it out.")
+        kwargs["use_safetensors"] = True
+        if isinstance(pretrained_model_name_or_path, str | os.PathLike):
+            check_shard_indices(Path(pretrained_model_name_or_path, kwargs.get("subfolder") or ""))
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """As in Transformers, but a model that the folder holds stays whole if saving fails, as on a full disk."""
+        self._forget_absent_pipelines(save_directory)
+        if kwargs.get("push_to_hub") or not Path(save_directory, "config.json").exists():
+            super().save_pretrained(save_directory, *args, **kwargs)
+            return
+        with saved_at_once(save_directory) as staging:
+            super().save_pretrained(staging, *args, **kwargs)
+
+    def _forget_absent_pipelines(self, folder: str | os.PathLike[str]) -> None:
+        """Leave pipelines out of the configuration whose code is not in the folder.
+
+        A pipeline writes its code before it saves the model. One that the model was loaded with would otherwise still
+        be named, and `pipeline` ask for its file in vain, even where the package is imported.
+        """
+        pipelines = vars(self.config).pop("custom_pipelines", None)
+        if isinstance(pipelines, dict):
+            written = {
+                task: entry
+                for task, entry in pipelines.items()
+                if isinstance(entry, dict) and Path(folder, f"{str(entry.get('impl')).split('.')[0]}.py").is_file()
+            }
+            if written:
+                self.config.custom_pipelines = written
 
     def _samplers(self) -> list[SFTSampler]:
         return [module for module in self.modules() if isinstance(module, SFTSampler)]

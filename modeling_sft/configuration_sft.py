@@ -5,11 +5,25 @@ Sources: SFT (arXiv 2408.05822), SAMSA (arXiv 2408.05391).
 
 import dataclasses
 import difflib
+import numbers
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
+
+# Far above what is in use: a damaged or hostile file must not make Transformers build it until memory is full.
+_LARGEST = {
+    "num_hidden_layers": 4096,
+    **dict.fromkeys(("vocab_size", "max_position_embeddings", "node_vocab_sizes", "edge_vocab_sizes"), 2**24),
+}
+_LARGEST_OTHER = 2**20
+
+
+def _largest(value: Any) -> int:
+    if isinstance(value, list):
+        return max(map(_largest, value), default=0)
+    return value if isinstance(value, int) else 0
 
 
 def _require(condition: bool, field: str, value: Any, remedy: str) -> None:
@@ -97,6 +111,11 @@ class SFTEncoderConfig(PreTrainedConfig):
     initializer_range: float | int = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if kwargs.get("model_type", self.model_type) != self.model_type:
+            raise ValueError(
+                f"{type(self).__name__} is for models of type `{self.model_type}`, and this one is a "
+                f"`{kwargs['model_type']}`: load it with an Auto class, which finds the right one."
+            )
         own_fields = self._own_field_names()
         for name in kwargs:
             if hasattr(PreTrainedConfig, name) or name.startswith("_") or name in ("num_labels", "auto_map"):
@@ -104,7 +123,31 @@ class SFTEncoderConfig(PreTrainedConfig):
             close = difflib.get_close_matches(name, own_fields, n=1, cutoff=0.8)
             if close:
                 raise ValueError(f"{type(self).__name__} has no field `{name}`: did you mean `{close[0]}`?")
+        self._validate_inherited(kwargs)
         super().__post_init__(**kwargs)
+
+    def _validate_inherited(self, kwargs: dict[str, Any]) -> None:
+        """Check what Transformers reads, unchecked, from the same file."""
+        labels, count, weights = self.id2label, kwargs.get("num_labels"), kwargs.get("transformers_weights")
+        _require(
+            labels is None or (isinstance(labels, dict) and all(str(index).isdecimal() for index in labels)),
+            "id2label",
+            labels,
+            "use a dictionary from class indices to names.",
+        )
+        _require(
+            count is None or (isinstance(count, numbers.Integral) and 0 <= int(count) <= _LARGEST_OTHER),
+            "num_labels",
+            count,
+            f"use an integer from 0 to {_LARGEST_OTHER}.",
+        )
+        _require(
+            weights is None
+            or (isinstance(weights, str) and weights.endswith((".safetensors", ".safetensors.index.json"))),
+            "transformers_weights",
+            weights,
+            "name a file of safetensors.",
+        )
 
     @classmethod
     def _own_field_names(cls) -> list[str]:
@@ -113,6 +156,10 @@ class SFTEncoderConfig(PreTrainedConfig):
 
     def validate_architecture(self) -> None:
         """Check ranges and combinations of fields; runs whenever a configuration is made."""
+        # K may be as large as one likes: all tokens are taken then.
+        for name in set(self._own_field_names()) - {"num_sampled_tokens", "num_sampled_tokens_range"}:
+            value, limit = getattr(self, name), _LARGEST.get(name, _LARGEST_OTHER)
+            _require(_largest(value) <= limit, name, value, f"use at most {limit}.")
         for name in (
             "hidden_size",
             "num_hidden_layers",

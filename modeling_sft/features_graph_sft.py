@@ -11,6 +11,18 @@ from .initialization_sft import unit_variance, unit_variance_linear
 from .validation_sft import can_check_values, check_finite, check_range, check_shape
 
 
+class SFTCategoryEmbedding(nn.Embedding):
+    """One table for several columns of categories: one look-up in place of many."""
+
+    def __init__(self, vocab_sizes: list[int], width: int):
+        super().__init__(sum(vocab_sizes), width)
+        self.starts = list(itertools.accumulate(vocab_sizes[:-1], initial=0))
+
+    def forward(self, categories: Tensor) -> Tensor:
+        """Sum the embeddings of the columns of `(B, N, C)`: `(B, N, D)`."""
+        return look_up(self.weight, categories, self.starts)
+
+
 class SFTFeatureEmbedding(nn.Module):
     """Sum of the embeddings of categorical columns and of a linear map of the continuous ones behind them."""
 
@@ -18,9 +30,7 @@ class SFTFeatureEmbedding(nn.Module):
         super().__init__()
         sizes = list(vocab_sizes or ())
         self.num_categories = len(sizes)
-        # One table for all columns: one look-up in place of many.
-        self.starts = list(itertools.accumulate(sizes[:-1], initial=0))
-        self.embeddings = unit_variance(nn.Embedding(sum(sizes), width)) if sizes else None
+        self.embeddings = unit_variance(SFTCategoryEmbedding(sizes, width)) if sizes else None
         self.proj = unit_variance_linear(num_features, width, bias=False) if num_features else None
         self.scale = max(1, len(sizes) + bool(num_features)) ** -0.5
 
@@ -28,7 +38,7 @@ class SFTFeatureEmbedding(nn.Module):
         """Embed checked features `(B, N, C)`: `(B, N, D)`."""
         states: Any = 0.0
         if self.embeddings is not None:
-            states = look_up(self.embeddings.weight, features[..., : self.num_categories], self.starts)
+            states = self.embeddings(features[..., : self.num_categories])
         if self.proj is not None:
             states = states + self.proj(features[..., self.num_categories :].to(self.proj.weight.dtype))
         return states * self.scale

@@ -30,6 +30,7 @@ class SFTGraphPreTrainedModel(SFTPreTrainedModel):
     config: SFTGraphConfig
     main_input_name = "node_features"
     input_modalities: Any = ("graph",)
+    _input_embed_layer = "embeddings"
 
 
 class SFTGraphEmbeddings(nn.Module):

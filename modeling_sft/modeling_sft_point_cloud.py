@@ -51,6 +51,7 @@ class SFTPointCloudPreTrainedModel(SFTPreTrainedModel):
     config: SFTPointCloudConfig
     main_input_name = "points"
     input_modalities: Any = ("point_cloud",)
+    _input_embed_layer = "embeddings"
 
 
 class SFTPointCloudEmbeddings(nn.Module):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from transformers.feature_extraction_utils import FeatureExtractionMixin
+
+from .checkpoint_files_sft import saved_at_once
 
 
 class SFTProcessor(FeatureExtractionMixin):
@@ -27,6 +31,14 @@ class SFTProcessor(FeatureExtractionMixin):
         if "AutoFeatureExtractor" in auto_map:
             auto_map["AutoProcessor"] = auto_map["AutoFeatureExtractor"]
         return output
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """As in Transformers, but a processor that the folder holds stays whole if saving fails."""
+        if push_to_hub or not Path(save_directory, "preprocessor_config.json").exists():
+            return super().save_pretrained(save_directory, push_to_hub, **kwargs)
+        with saved_at_once(save_directory) as staging:
+            names = super().save_pretrained(staging, **kwargs)
+        return [str(Path(save_directory, Path(name).name)) for name in names]
 
     @classmethod
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:

@@ -15,6 +15,9 @@ from .molecules_graph_sft import ATOM_FEATURE_SIZES, BOND_FEATURE_SIZES, smiles_
 from .processing_base_sft import SFTProcessor
 from .validation_sft import IGNORED_LABEL
 
+# A file of settings must not decide that memory is filled.
+MAX_ENCODINGS = 2**12
+
 
 class SFTGraphProcessor(SFTProcessor):
     """Turns graphs of n nodes and E edges into the inputs of `SFTGraphModel`.
@@ -57,8 +60,8 @@ class SFTGraphProcessor(SFTProcessor):
         **kwargs: Any,
     ) -> None:
         for name, count in (("random_walk_steps", random_walk_steps), ("laplacian_vectors", laplacian_vectors)):
-            if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-                raise ValueError(f"{name} must be an integer of at least 0; got {count!r}.")
+            if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_ENCODINGS:
+                raise ValueError(f"{name} must be an integer from 0 to {MAX_ENCODINGS}; got {count!r}.")
         for name, names in (("node_attributes", node_attributes), ("edge_attributes", edge_attributes)):
             if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) for each in names):
                 raise ValueError(f"{name} must be a list of names; got {names!r}.")

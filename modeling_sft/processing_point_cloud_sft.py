@@ -26,6 +26,9 @@ from .seeding_point_cloud_sft import AUGMENTATION_STREAM, SUBSAMPLE_STREAM, Seed
 from .validation_sft import IGNORED_LABEL
 
 POINT_SAMPLINGS = ("random", "farthest")
+# A file of settings must not decide that memory is filled.
+MAX_NEIGHBORS = 2**12
+MAX_MESH_POINTS = 2**24
 
 
 class SFTPointCloudProcessor(SFTProcessor):
@@ -77,8 +80,8 @@ class SFTPointCloudProcessor(SFTProcessor):
     ) -> None:
         if num_points is not None and (not is_integer(num_points) or num_points < 1):
             raise ValueError(f"num_points must be an integer of at least 1, or None to keep all; got {num_points!r}.")
-        if not is_integer(num_neighbors) or num_neighbors < 0:
-            raise ValueError(f"num_neighbors must be an integer of at least 0; got {num_neighbors!r}.")
+        if not is_integer(num_neighbors) or not 0 <= num_neighbors <= MAX_NEIGHBORS:
+            raise ValueError(f"num_neighbors must be an integer from 0 to {MAX_NEIGHBORS}; got {num_neighbors!r}.")
         for name, value in (("do_center", do_center), ("do_scale", do_scale)):
             if not isinstance(value, bool):
                 raise ValueError(f"{name} must be True or False; got {value!r}.")
@@ -86,8 +89,10 @@ class SFTPointCloudProcessor(SFTProcessor):
             raise ValueError(f"use_normals must be None, True or False; got {use_normals!r}.")
         if point_sampling not in POINT_SAMPLINGS:
             raise ValueError(f"point_sampling must be one of {', '.join(POINT_SAMPLINGS)}; got {point_sampling!r}.")
-        if not is_integer(num_mesh_points) or num_mesh_points < 1:
-            raise ValueError(f"num_mesh_points must be an integer of at least 1; got {num_mesh_points!r}.")
+        if not is_integer(num_mesh_points) or not 1 <= num_mesh_points <= MAX_MESH_POINTS:
+            raise ValueError(
+                f"num_mesh_points must be an integer from 1 to {MAX_MESH_POINTS}; got {num_mesh_points!r}."
+            )
         super().__init__(**kwargs)
         self.num_points = None if num_points is None else int(num_points)
         self.do_center = do_center

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_sft import SFTEncoderConfig
+from .sampling_sft import Sample
 
 # softplus(IDENTITY_OFFSET) = 1.
 IDENTITY_OFFSET = math.log(math.e - 1)
@@ -109,6 +110,14 @@ class SFTRelation(nn.Module):
         self.mixes_pairs = config.sampling_estimator == "soft"
         self.scale_weight = nn.Parameter(torch.empty(config.num_attention_heads, num_features))
         self.bias_weight = nn.Parameter(torch.empty(config.num_attention_heads, num_features))
+
+    def forward(self, relation_inputs: tuple, sample: Sample) -> Any:
+        """Bind the relation to a sample, as a call: tools that move weights hook calls, not other methods."""
+        return self.prepare(relation_inputs, sample)
+
+    def prepare(self, relation_inputs: Any, sample: Sample) -> Any:
+        """Bind the relation to a sample: what its effect is computed from, a [`PreparedRelation`]."""
+        raise NotImplementedError
 
 
 __all__ = ["IDENTITY_OFFSET", "DenseEffect", "Gradient", "PreparedRelation", "SFTRelation", "effect_with_gradient"]

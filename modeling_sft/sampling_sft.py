@@ -41,12 +41,14 @@ class Sample(NamedTuple):
         valid: `(B, S, K)` bool, slots in use.
         weights: `(B, S, K)` float, weight of the sampled token in its mixture (or its gate); `None` for plain tokens.
         partners: `(B, S, K)` long, unselected token paired with each slot, -1 for none; `None` without pairs.
+        extra_tokens: `(S, E, D)` float, states of the extra tokens; `None` without.
     """
 
     indices: Tensor
     valid: Tensor
     weights: Tensor | None = None
     partners: Tensor | None = None
+    extra_tokens: Tensor | None = None
 
 
 # (scores (B, S, N) float, mask (B, N) bool, K, relation inputs of the modality or None) -> indices (B, 1 or S, K).
@@ -333,10 +335,13 @@ class SFTSampler(nn.Module):
         noise = float(self.config.sampling_noise)
         with maybe_autocast(hidden_states.device.type, enabled=False):
             if self.selector is not None:
-                return self._custom_sample(scores, mask, k, relation_inputs), scores
-            if self.training or self.samples_at_inference:
-                return self._random_sample(scores, mask, k, noise), scores
-            return self._deterministic_sample(scores, mask, k, noise), scores
+                sample = self._custom_sample(scores, mask, k, relation_inputs)
+            elif self.training or self.samples_at_inference:
+                sample = self._random_sample(scores, mask, k, noise)
+            else:
+                sample = self._deterministic_sample(scores, mask, k, noise)
+        # Handed over: weights that a tool has moved elsewhere are here during this call only.
+        return sample._replace(extra_tokens=self.extra_tokens), scores
 
     def _random_sample(self, scores: Tensor, mask: Tensor, k: int, noise: float) -> Sample:
         noisy = scores

@@ -494,4 +494,4 @@ def test_the_number_of_sampled_tokens_is_drawn_from_its_range_in_training_only()
 
 
 def test_a_sample_is_a_plain_tuple_of_tensors() -> None:
-    assert Sample._fields == ("indices", "valid", "weights", "partners")
+    assert Sample._fields == ("indices", "valid", "weights", "partners", "extra_tokens")

@@ -14,6 +14,7 @@ from .environment import describe_environment
 from .recipe import RECIPE_NAME, Recipe
 from .tasks import Task, get_task, task_of_config
 from .trainer import device_arguments
+from .writing import replace_text
 
 EVALUATION_NAME = "evaluation.json"
 
@@ -140,7 +141,7 @@ def evaluate(
     if arguments.process_index == 0:
         path = folder / EVALUATION_NAME if output is None else Path(output)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        replace_text(path, json.dumps(report, indent=2) + "\n")
     trainer.accelerator.wait_for_everyone()
     return report
 

@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 
 from ..attention_dispatch_sft import ATTENTION_BACKENDS
 from ..optional_sft import import_optional
+from .writing import replace_text
 
 RECIPE_NAME = "recipe.yaml"
 
@@ -26,6 +27,8 @@ _RESERVED_TRAINING_ARGUMENTS = {
     "do_eval": "run scripts/evaluate.py instead",
     "do_predict": "run scripts/evaluate.py instead",
 }
+
+_MAX_VALUES = 10_000
 
 
 def reject_unknown_names(names: Iterable[str], known: Iterable[str], section: str) -> None:
@@ -262,7 +265,7 @@ class Recipe:
         yaml = import_optional("yaml", "train")
         path = Path(folder) / RECIPE_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+        replace_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False))
 
     def _validate_training_arguments(self) -> None:
         known = {f.name: f for f in dataclasses.fields(TrainingArguments) if f.init}
@@ -301,9 +304,18 @@ def _parse_yaml(text: str, source: str) -> Any:
         "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789")
     )
     try:
-        return yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader subclass
-    except yaml.YAMLError as error:
+        content = yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader subclass
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"`{source}` is not valid YAML: {error}") from error
+    # Repeated aliases let a short text stand for more values than memory holds.
+    pending, count = [content], 0
+    while pending:
+        value, count = pending.pop(), count + 1
+        if count > _MAX_VALUES:
+            raise ValueError(f"`{source}` holds more than {_MAX_VALUES} values: write it without aliases.")
+        if isinstance(value, dict | list):
+            pending.extend(value.values() if isinstance(value, dict) else value)
+    return content
 
 
 def _apply_override(settings: dict[str, Any], override: str) -> None:

@@ -20,6 +20,7 @@ from .figures import plot_training_curves
 from .recipe import RECIPE_NAME, Recipe
 from .tasks import Task, get_task
 from .trainer import SFTTrainer, activation_checkpointing_arguments, device_arguments
+from .writing import replace_text
 
 logger = logging.get_logger(__name__)
 
@@ -151,7 +152,7 @@ def train(
         trainer.processing_class.save_pretrained(output_dir)
         recipe.save(output_dir)
         plot_training_curves(log_history, task.main_metric, output_dir / CURVES_NAME)
-        (output_dir / LOG_NAME).write_text(json.dumps(log, indent=2) + "\n", encoding="utf-8")
+        replace_text(output_dir / LOG_NAME, json.dumps(log, indent=2) + "\n")
     trainer.accelerator.wait_for_everyone()
     return log
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
+
 from ...inputs_graph_sft import graph_from_pyg
 from ...optional_sft import import_optional
 from ..cache import cached_rows
@@ -120,6 +122,8 @@ def _generate(files: Sequence[Path], has_targets: bool) -> Iterator[dict[str, An
     in_memory = import_optional("torch_geometric.data", "graphs").InMemoryDataset
     graphs = in_memory()
     try:
+        # Of other classes than its own, PyTorch Geometric would run the pickle's code.
+        torch.load(path, weights_only=True)
         graphs.load(str(path))
     # Damaged files raise the errors of torch, pickle and zip.
     except Exception as error:

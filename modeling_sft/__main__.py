@@ -1,0 +1,7 @@
+"""`python -m modeling_sft`."""
+
+import sys
+
+from .command_line import main
+
+sys.exit(main())

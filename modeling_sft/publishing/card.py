@@ -1,0 +1,203 @@
+"""The model card: rendered from what a folder holds, and checked against its evaluation files."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+import modeling_sft
+
+from ..training.run import CURVES_NAME
+from .reports import Result, has_source, numbers_of, results_of
+from .validation import CheckedFolder
+
+TEMPLATE = Path(__file__).with_name("model_card.md")
+UNKNOWN_DATA_LICENSE = "not recorded here; ask the publisher of the data set"
+_DATA_LICENSES = {
+    "digits": "CC BY 4.0 (Optical Recognition of Handwritten Digits, UCI Machine Learning Repository)",
+    "primitives": "none needed, the shapes are generated",
+    "lra_listops": "none needed, the expressions are generated",
+}
+_PURPOSES = {
+    "point-cloud-classification": "It assigns one of {labels} classes to a point cloud.",
+    "point-cloud-segmentation": "It assigns one of {labels} classes to each point of a point cloud.",
+    "graph-classification": "It assigns one of {labels} classes to a graph.",
+    "graph-multi-label-classification": "It says which of {labels} labels a graph has, each by itself.",
+    "graph-regression": "It predicts {labels} number(s) for a graph.",
+    "node-classification": "It assigns one of {labels} classes to each node of a graph.",
+    "link-prediction": "It predicts which nodes of a graph are linked.",
+    "sequence-classification": "It assigns one of {labels} classes to a sequence.",
+    "sequence-pair-classification": "It assigns one of {labels} classes to a pair of sequences.",
+    "sequence-regression": "It predicts {labels} number(s) for a sequence.",
+    "masked-language-modeling": "It fills in masked tokens, and is a start for training on other tasks on sequences.",
+}
+_TAGS = {"point_cloud": "point-cloud", "graph": "graph-ml", "sequence": "sequence"}
+_CALLS = {
+    "point_cloud": 'processor = AutoProcessor.from_pretrained("{repo}")  # takes arrays (n, 3) and files of clouds',
+    "graph": 'processor = AutoProcessor.from_pretrained("{repo}")  # takes PyTorch Geometric, networkx, SMILES',
+    "sequence": 'processor = AutoTokenizer.from_pretrained("{repo}")',
+    "values": 'processor = AutoFeatureExtractor.from_pretrained("{repo}")  # takes arrays (n, features)',
+}
+_FOLDERS = re.compile(r"(?<![^=\s])/(?:[^/\s]*/)*(?=[^/\s])")
+_NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
+_NUMBER_CELL = re.compile(r"[\s\d.,%±+*-]*\d[\s\d.,%±+*-]*")
+
+
+def render_card(
+    checked: CheckedFolder, repo_id: str, license_name: str = "apache-2.0", data_license: str | None = None
+) -> ModelCard:
+    """Write the model card of a folder. Every number comes from its log and evaluation files.
+
+    Args:
+        checked ([`CheckedFolder`]): The folder.
+        repo_id (`str`): Repository that it will be published as.
+        license_name (`str`): Licence of weights and code, as the Hub names it.
+        data_license (`str`, *optional*): Licence of the training data; known for a few data sets.
+    """
+    config, recipe, log = checked.config, checked.recipe, checked.log
+    results = results_of(checked.reports)
+    model_name = repo_id.rpartition("/")[2]
+    dataset = recipe.dataset["name"]
+    reads_tokens = config.modality == "sequence" and config.num_input_features == 0
+    data = ModelCardData(
+        library_name="transformers",
+        license=license_name,
+        tags=["sampling-foundational-transformer", config.model_type, _TAGS[config.modality], "arxiv:2408.05822"],
+        pipeline_tag="text-classification" if reads_tokens and recipe.task == "sequence-classification" else None,
+        model_name=model_name,
+        eval_results=[_index_entry(result, recipe.task) for result in results],
+    )
+    purpose = _PURPOSES.get(recipe.task, f"Its task is `{recipe.task}`.")
+    seconds = log.get("training_seconds")
+    return ModelCard.from_template(
+        data,
+        template_path=str(TEMPLATE),
+        repo_id=repo_id,
+        model_name=model_name,
+        model_class=checked.model_name,
+        num_sampled_tokens=config.num_sampled_tokens,
+        num_parameters=f"{checked.num_parameters:,}",
+        purpose=purpose.format(labels=config.num_labels),
+        dataset=dataset,
+        dataset_options=[
+            (name, _FOLDERS.sub("", str(value)))
+            for name, value in sorted(recipe.dataset.items())
+            if name not in ("name", "validation_fraction")
+        ],
+        data_license=data_license or _DATA_LICENSES.get(dataset, UNKNOWN_DATA_LICENSE),
+        validation=(
+            f"a fraction of {recipe.validation_fraction:g} of the training data, unless the data set has a split"
+            if recipe.validation_fraction > 0
+            else "none was held out"
+        ),
+        start=f"weights of `{_FOLDERS.sub('', recipe.pretrained)}`" if recipe.pretrained else "random weights",
+        command=without_folders(log["command"]),
+        seed=recipe.seed,
+        hardware=log["hardware"],
+        duration="not recorded" if seconds is None else f"{seconds:.0f} s",
+        date=log["date"],
+        versions=", ".join(f"{name} {version}" for name, version in log["versions"].items() if version),
+        results=results,
+        curves=CURVES_NAME if (checked.path / CURVES_NAME).is_file() else None,
+        snippet=_snippet(checked, repo_id),
+        license=license_name,
+    )
+
+
+def without_folders(command: str) -> str:
+    """Shorten the absolute paths in a command line to their last part: others have other folders."""
+    return shlex.join(_FOLDERS.sub("", word) for word in shlex.split(command))
+
+
+def check_card(card: ModelCard, reports: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check that every result in a card has a source in evaluation files.
+
+    Looked at are the model index of the metadata, each entry of which must name a data set, split, metric and
+    arguments (rotation, K) that a report has with this value, and the cells of numbers of all tables under a heading
+    with "Results".
+
+    Args:
+        card ([`~huggingface_hub.ModelCard`]): The card.
+        reports (`Mapping`): What [`read_reports`] read.
+
+    Raises:
+        ValueError: If a number has no source, or the card has no results at all.
+    """
+    remedy = "correct it, or delete README.md to have it written anew."
+    entries: Sequence[EvalResult] = card.data.get("eval_results") or []
+    if not entries:
+        raise ValueError(f"The card has no results in its metadata (model-index): {remedy}")
+    results = results_of(reports)
+    for entry in entries:
+        arguments = entry.dataset_args or {}
+        sources = [
+            result
+            for result in results
+            if (result.dataset, result.split) == (entry.dataset_type, entry.dataset_split)
+            and result.metric == entry.metric_type
+            and all(arguments.get(name, value) == value for name, value in result.arguments.items())
+        ]
+        if not any(has_source(str(entry.metric_value), {each.value, 100 * each.value}) for each in sources):
+            where = ", ".join([entry.dataset_type, f"{entry.dataset_split} split", _written(arguments)])
+            raise ValueError(
+                f"The card's {entry.metric_type} of {entry.metric_value} ({where}) has no source in "
+                f"{', '.join(reports)}: {remedy}"
+            )
+    numbers = numbers_of(reports)
+    for row in _result_rows(card.text):
+        for cell in row:
+            if _NUMBER_CELL.fullmatch(cell):
+                for number in _NUMBER.findall(cell):
+                    if not has_source(number, numbers):
+                        raise ValueError(
+                            f"The card's table of results says {number}, which has no source in "
+                            f"{', '.join(reports)}: {remedy}"
+                        )
+
+
+def _index_entry(result: Result, task: str) -> EvalResult:
+    return EvalResult(
+        task_type=task,
+        dataset_type=result.dataset,
+        dataset_name=result.dataset,
+        dataset_split=result.split,
+        # huggingface_hub joins results that differ in their arguments alone, so the configuration repeats them.
+        dataset_config=_written(result.arguments),
+        dataset_args=result.arguments,
+        metric_type=result.metric,
+        metric_value=result.value,
+        metric_name=result.metric.replace("_", " "),
+    )
+
+
+def _written(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in arguments.items())
+
+
+def _result_rows(text: str) -> Iterator[list[str]]:
+    level = 0  # of the heading of results that the line stands under; 0 for none
+    for line in text.splitlines():
+        heading = re.match(r"(#+)\s+(.*)", line)
+        if heading and (level == 0 or len(heading[1]) <= level):
+            level = len(heading[1]) if "result" in heading[2].lower() else 0
+        elif level and line.lstrip().startswith("|"):
+            yield [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def _snippet(checked: CheckedFolder, repo_id: str) -> str:
+    config = checked.config
+    auto = next(name for name, where in config.auto_map.items() if where.endswith(f".{checked.model_name}"))
+    kind = "values" if config.modality == "sequence" and config.num_input_features > 0 else config.modality
+    call = _CALLS[kind].format(repo=repo_id)
+    loader = call.split()[2].partition(".")[0]
+    if hasattr(modeling_sft, auto):
+        imports = [f"from modeling_sft import {auto}", f"from transformers import {loader}"]
+    else:
+        names = ", ".join(sorted((auto, loader)))
+        imports = ["import modeling_sft  # registers the model with Transformers", f"from transformers import {names}"]
+    return "\n".join([*imports, "", f'model = {auto}.from_pretrained("{repo_id}")', call])

@@ -1,0 +1,92 @@
+"""The files of a folder that are published, with their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CARD_NAME = "README.md"
+EVAL_RESULTS_FOLDER = ".eval_results"
+_SUFFIXES = {
+    ".cff",
+    ".jinja",
+    ".json",
+    ".md",
+    ".model",
+    ".png",
+    ".py",
+    ".safetensors",
+    ".svg",
+    ".txt",
+    ".yaml",
+    ".yml",
+}
+_NAMES = {"LICENSE", "NOTICE"}
+_TOKEN = re.compile(rb"hf_[A-Za-z0-9]{30,}")
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """One file to publish.
+
+    Args:
+        name (`str`): Its path in the repository.
+        path (`Path`): Where it lies.
+        size (`int`): In bytes.
+        sha256, git_oid (`str`): Hashes by which the Hub knows large and small files.
+    """
+
+    name: str
+    path: Path
+    size: int
+    sha256: str
+    git_oid: str
+
+    @classmethod
+    def read(cls, path: Path, name: str) -> LocalFile:
+        """Read a file in blocks, and hash it."""
+        size = path.stat().st_size
+        sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                sha256.update(block)
+                git.update(block)
+        return cls(name, path, size, sha256.hexdigest(), git.hexdigest())
+
+    def equals(self, remote: Any) -> bool:
+        """Whether a `RepoFile` of the Hub has the same content."""
+        return self.sha256 == remote.lfs.sha256 if remote.lfs is not None else self.git_oid == remote.blob_id
+
+
+def list_files(folder: Path) -> tuple[list[LocalFile], list[str]]:
+    """List the files to publish, and the names of what is left out: checkpoints, pickles, hidden files.
+
+    Raises:
+        ValueError: If a file contains what looks like a Hub token.
+    """
+    files, left_out = [], []
+    for path in sorted([*folder.iterdir(), *folder.glob(f"{EVAL_RESULTS_FOLDER}/*.yaml")]):
+        name = path.relative_to(folder).as_posix()
+        if name == EVAL_RESULTS_FOLDER:
+            continue
+        is_published = path.suffix in _SUFFIXES or name in _NAMES
+        if not path.is_file() or path.name.startswith(".") or not is_published:
+            left_out.append(name + "/" * path.is_dir())
+            continue
+        if path.suffix != ".safetensors" and _TOKEN.search(path.read_bytes()):
+            raise ValueError(f"{name} contains what looks like a Hub token: remove it, and revoke the token.")
+        files.append(LocalFile.read(path, name))
+    return files, left_out
+
+
+def format_size(size: int) -> str:
+    """Write a number of bytes for reading: `812 B`, `1.2 MB`."""
+    amount, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"

@@ -1,0 +1,179 @@
+"""Publishing: a checked folder becomes a tagged repository on the Hub."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, get_token
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import validate_repo_id
+
+from .benchmark import check_benchmark_results, write_benchmark_result
+from .card import check_card, render_card
+from .files import CARD_NAME, LocalFile, format_size, list_files
+from .validation import check_folder
+
+
+class PublishingError(RuntimeError):
+    """The Hub refused something, or the connection broke; publishing again continues."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What would be, or was, published.
+
+    Args:
+        files (`Sequence[LocalFile]`): All files of the release.
+        left_out (`Sequence[str]`): Names in the folder that are not published.
+        uploaded (`Sequence[str]`): Files that this run uploaded.
+        commit (`str`, *optional*): Name of the commit that holds the release.
+    """
+
+    files: Sequence[LocalFile]
+    left_out: Sequence[str]
+    uploaded: Sequence[str] = ()
+    commit: str | None = None
+
+    def __str__(self) -> str:
+        lines = [f"{format_size(file.size):>10}  {file.name}" for file in self.files]
+        lines.append(f"{format_size(sum(file.size for file in self.files)):>10}  in {len(self.files)} files")
+        if self.left_out:
+            lines.append(f"left out: {', '.join(self.left_out)}")
+        return "\n".join(lines)
+
+
+def prepare(
+    folder: str | Path,
+    repo_id: str,
+    license_name: str = "apache-2.0",
+    data_license: str | None = None,
+    benchmark: str | None = None,
+) -> Publication:
+    """Check a folder, write its model card unless it has one, and list what would be uploaded. Touches no network.
+
+    Args:
+        folder (`str` or `Path`): Folder that `scripts/train.py` and `scripts/evaluate.py` wrote.
+        repo_id (`str`): Repository, such as `"org/name"`.
+        license_name, data_license (`str`): See [`render_card`].
+        benchmark (`str`, *optional*): See [`write_benchmark_result`].
+
+    Raises:
+        ValueError: If the folder is not fit to be published, or a number in the card has no source.
+    """
+    validate_repo_id(repo_id)
+    if "/" not in repo_id:
+        raise ValueError(f'`repo_id` must be "org/name", got {repo_id!r}.')
+    checked = check_folder(folder)
+    path = checked.path / CARD_NAME
+    if path.is_file():
+        card = ModelCard.load(path)
+    else:
+        card = render_card(checked, repo_id, license_name, data_license)
+        card.save(path)
+    check_card(card, checked.reports)
+    if benchmark is not None:
+        write_benchmark_result(checked, benchmark)
+    check_benchmark_results(checked)
+    files, left_out = list_files(checked.path)
+    return Publication(files, left_out)
+
+
+def publish(
+    publication: Publication,
+    repo_id: str,
+    api: HfApi,
+    private: bool = False,
+    tag: str = "v1",
+    report: Callable[[str], None] = print,
+) -> Publication:
+    """Upload a release in one commit, tag it, download it again and compare the hashes.
+
+    Only files that the repository lacks, or has otherwise, are uploaded. After a broken connection, publishing again
+    continues: the Hub keeps large files that arrived whole, and nothing is visible before the commit.
+
+    Args:
+        publication ([`Publication`]): What [`prepare`] returned.
+        repo_id (`str`): Repository, created if it does not exist.
+        api ([`~huggingface_hub.HfApi`]): The Hub, with the token to use.
+        private (`bool`): Whether only its owners may see the repository.
+        tag (`str`): Name of the release.
+        report: Called with one line for each step.
+
+    Returns:
+        [`Publication`]: With what was uploaded, and the commit.
+
+    Raises:
+        ValueError: If the tag exists with other files, or the repository is public and `private` is set.
+        PublishingError: If the Hub refuses a request, the connection breaks, or what comes back is not what was sent.
+    """
+    try:
+        return _publish(publication, repo_id, api, private, tag, report)
+    except (ValueError, PublishingError):
+        raise
+    # The client lets errors of its HTTP library through, and the library changes between versions.
+    except Exception as error:
+        text = _without_token(f"{type(error).__name__}: {error}", api)
+        # The chained exceptions hold the requests, and those the token.
+        raise PublishingError(f"{text}\nRun the same command again: it uploads only what is missing.") from None
+
+
+def _without_token(text: str, api: HfApi) -> str:
+    for token in (api.token, get_token()):
+        if isinstance(token, str) and token:
+            text = text.replace(token, "***")
+    return text
+
+
+def _publish(
+    publication: Publication,
+    repo_id: str,
+    api: HfApi,
+    private: bool,
+    tag: str,
+    report: Callable[[str], None],
+) -> Publication:
+    api.create_repo(repo_id, private=private or None, exist_ok=True)
+    if private and not api.model_info(repo_id).private:
+        raise ValueError(f"{repo_id} exists and is public: make it private on the Hub first, or leave `private` out.")
+    tags = {each.name: each.target_commit for each in api.list_repo_refs(repo_id).tags}
+    missing = _missing(publication.files, api, repo_id, tags.get(tag))
+    if tag in tags:
+        if missing:
+            names = ", ".join(file.name for file in missing)
+            raise ValueError(f"{repo_id} has a `tag` {tag} already, with other files ({names}): choose another tag.")
+        commit = tags[tag]
+        report(f"{repo_id} has this release already, as {tag}: nothing to upload")
+    elif missing:
+        report(f"uploading {len(missing)} of {len(publication.files)} files to {repo_id}")
+        operations = [CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file.path) for file in missing]
+        commit = api.create_commit(repo_id, operations, commit_message=f"Release {tag}").oid
+    else:
+        commit = api.model_info(repo_id).sha or ""
+        report("all files are there: nothing to upload")
+    _verify(publication.files, api, repo_id, commit)
+    report(f"read back {len(publication.files)} files: all hashes agree")
+    if tag not in tags:
+        api.create_tag(repo_id, tag=tag, revision=commit)
+    return replace(publication, uploaded=[file.name for file in missing], commit=commit)
+
+
+def _missing(files: Sequence[LocalFile], api: HfApi, repo_id: str, revision: str | None) -> list[LocalFile]:
+    tree: list[Any] = list(api.list_repo_tree(repo_id, recursive=True, revision=revision))
+    remote = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+    return [file for file in files if file.name not in remote or not file.equals(remote[file.name])]
+
+
+def _verify(files: Sequence[LocalFile], api: HfApi, repo_id: str, commit: str) -> None:
+    # The bytes themselves: the listing would only repeat the hashes that were sent.
+    with tempfile.TemporaryDirectory() as cache:
+        for file in files:
+            path = api.hf_hub_download(repo_id, file.name, revision=commit, cache_dir=cache)
+            if LocalFile.read(Path(path), file.name).sha256 != file.sha256:
+                raise PublishingError(
+                    f"{file.name} came back from {repo_id} with another hash than it was sent with, and {commit[:12]} "
+                    "was not tagged: run the same command again, and delete the file on the Hub if that does not help."
+                )
