@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, TextClassificationPipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.utils import logging
 
-import modeling_sft
-
 from .files_lines_sft import entries_of_lines, read_entries
+from .folder_errors import FOLDER_ERRORS, error_line
 from .presets import PRESETS
 
 EPILOG = """examples:
@@ -101,10 +98,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             words = (options.files, options.top_k, options.batch_size, options.device, options.column)
             result, text = predict_files(options.folder, *words), format_predictions
-    except (ValueError, OSError, ImportError, RuntimeError, StrictDataclassError, SafetensorError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        output = json.dumps(result, indent=2, ensure_ascii=False, default=_as_list) if options.json else text(result)
+    except FOLDER_ERRORS as error:
+        print(error_line(error), file=sys.stderr)
         return 2
-    print(json.dumps(result, indent=2, ensure_ascii=False, default=_as_list) if options.json else text(result))
+    print(output)
     return 0
 
 
@@ -113,6 +111,8 @@ def describe_package() -> dict[str, dict[str, Any]]:
 
     Recipes are found in a checkout only.
     """
+    import modeling_sft
+
     from .training import TASKS, get_task
 
     presets = {}
@@ -163,8 +163,10 @@ def describe_folder(folder: Path) -> dict[str, Any]:
     if path.is_file():
         try:
             evaluation = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"`{path}` is damaged ({error}): evaluate the model again.") from error
+        if not isinstance(evaluation, dict) or not evaluation.get("results"):
+            raise ValueError(f"`{path}` has no results: evaluate the model again.")
     return {
         "folder": str(folder),
         "class": model_class.__name__,
@@ -256,6 +258,8 @@ def format_predictions(result: list[dict[str, Any]]) -> str:
 
 def _saved_class(folder: Path) -> tuple[Any, Any]:
     """Configuration and class of the model in a folder."""
+    import modeling_sft
+
     if not (folder / "config.json").is_file():
         raise ValueError(f"There is no saved model (config.json) in `{folder}`.")
     config: Any = AutoConfig.from_pretrained(folder)

@@ -16,7 +16,7 @@ EPILOG = """examples:
   python scripts/benchmark.py --suite tokens --append     (goes on after an interruption)
   python scripts/benchmark.py --list
 """
-SUITES = ("tokens", "point_clouds", "scenes", "graphs", "large_graphs", "attention", "layer")
+SUITES = ("tokens", "point_clouds", "scenes", "graphs", "large_graphs", "attention", "layer", "kernels")
 DTYPES = ("float32", "bfloat16")
 SIZES = {
     "hidden_size": "width D",

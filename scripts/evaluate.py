@@ -51,13 +51,14 @@ def main() -> int:
     from accelerate import PartialState
     from transformers.utils import logging
 
+    from modeling_sft.folder_errors import FOLDER_ERRORS, error_line
     from modeling_sft.training import evaluate, format_report
 
     logging.disable_progress_bar()  # of loading and saving; training keeps its own
     try:
         report = evaluate(**vars(arguments))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except FOLDER_ERRORS as error:
+        print(error_line(error), file=sys.stderr)
         return 2
     if PartialState().is_main_process:
         print(format_report(report))

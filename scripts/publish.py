@@ -38,7 +38,8 @@ def main() -> int:
     from huggingface_hub import HfApi
     from transformers.utils import logging
 
-    from modeling_sft.publishing import PublishingError, prepare, publish
+    from modeling_sft.folder_errors import FOLDER_ERRORS, error_line
+    from modeling_sft.publishing import prepare, publish
 
     logging.disable_progress_bar()  # of loading; the upload keeps its own
     try:
@@ -50,8 +51,8 @@ def main() -> int:
             print(f"dry run: nothing was uploaded. The model card is {arguments.folder / 'README.md'}")
             return 0
         result = publish(publication, arguments.repo, HfApi(), arguments.private, arguments.tag)
-    except (OSError, ValueError, PublishingError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except FOLDER_ERRORS as error:  # PublishingError is a RuntimeError
+        print(error_line(error), file=sys.stderr)
         return 2
     print(f"published {arguments.repo} {arguments.tag} (commit {result.commit})")
     return 0

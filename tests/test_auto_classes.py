@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 from transformers import AutoConfig, AutoModel
-from transformers.testing_utils import CaptureLogger
+from transformers.testing_utils import CaptureLogger, LoggingLevel
 from transformers.utils import logging
 
 import modeling_sft
@@ -62,7 +62,7 @@ def test_a_head_on_a_saved_backbone_says_which_weights_are_new(tmp_path, backbon
     model = built(backbone, backbone)
     model.save_pretrained(tmp_path)
     logger = logging.get_logger("transformers.modeling_utils")
-    with CaptureLogger(logger) as captured:
+    with LoggingLevel(logging.WARNING), CaptureLogger(logger) as captured:
         loaded, report = auto_class(head).from_pretrained(tmp_path, output_loading_info=True)
     assert_equal_states(loaded.sft, model)
     tied = set(loaded.all_tied_weights_keys)

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,37 @@ def test_errors_are_said_and_end_with_2(run, tmp_path, monkeypatch):
     assert run("predict", clouds, tmp_path / "bad.off", "--device", "cpu")
     (clouds / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
     assert "BertModel, which is no model of this package" in run("info", clouds)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("config.json", '{"model_type": []}', "wrong type .TypeError"),
+        ("config.json", '{"a":' * 100_000, "RecursionError"),
+        ("config.json", '{"model_type": "sft_point_cloud", "hidden_size": -24}', "hidden_size"),
+        ("model.safetensors", "damaged", "header"),
+        ("evaluation.json", "[" * 100_000, "damaged"),
+        ("evaluation.json", '{"results": 3}', "wrong type"),
+        ("evaluation.json", '{"results": {}}', "has no results"),
+    ],
+    ids=range(7),
+)
+def test_broken_folders_are_said_in_one_line(run, tmp_path, monkeypatch, capsys, name, text, message):
+    saved(tmp_path, SFTForPointCloudClassification, "test-sft-point-cloud", SFTPointCloudProcessor())
+    (tmp_path / name).write_text(text)
+    np.save(tmp_path / "cloud.npy", np.zeros((9, 3)))
+    capsys.readouterr()  # the first save of a process shows its progress
+    lines = []
+    if name == "model.safetensors":
+        lines.append(run("predict", tmp_path, tmp_path / "cloud.npy", "--device", "cpu"))
+    else:
+        lines.append(run("info", tmp_path))
+    if name != "evaluation.json":
+        monkeypatch.setattr("sys.argv", ["evaluate.py", str(tmp_path), "--dataset", "digits"])
+        assert runpy.run_path(str(ROOT / "scripts" / "evaluate.py"))["main"]() == 2
+        lines.append(capsys.readouterr().err)
+    for line in lines:
+        assert line.startswith("error: ") and line.count("\n") == 1 and re.search(message, line)
 
 
 def test_wrong_words_and_help(capsys):

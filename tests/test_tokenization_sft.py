@@ -110,13 +110,14 @@ def test_long_texts_take_linear_time():
     def seconds(text):
         times = []
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.process_time()
             BYTES(text)
-            times.append(time.perf_counter() - start)
+            times.append(time.process_time() - start)
         return min(times)
 
     short = seconds("word ö\n" * 2500)
-    assert seconds("word ö\n" * 40000) < 16 * 4 * short
+    # 256 times as long if it were quadratic.
+    assert seconds("word ö\n" * 40000) < 16 * 8 * short
 
 
 def test_errors():

@@ -31,7 +31,7 @@ class GateResult(NamedTuple):
         dtype: that was checked.
         backend: that ran.
         output_error: relative root-mean-square error of the outputs, the largest of all layers.
-        gradient_error: the same of the gradients of inputs and weights.
+        gradient_error: the same of the gradients of states and weights.
     """
 
     label: str
@@ -116,16 +116,16 @@ def _attention_errors(part: nn.Module, arguments: tuple, named: dict, seed: int)
 def _outputs_and_gradients(
     part: nn.Module, arguments: tuple, named: dict, dtype: torch.dtype | None, seed: int
 ) -> tuple[Tensor, list[Tensor]]:
-    """Output, and gradients of weights and of arguments; the output's gradient is noise. `dtype` is the arguments'."""
+    """Output, and gradients of weights and states; the output's gradient is noise. `dtype` is the arguments'."""
     leaves: list[Tensor] = list(part.parameters())
 
-    def leaf(tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
-            return tensor
-        leaves.append(tensor.detach().to(dtype or tensor.dtype).clone().requires_grad_())
-        return leaves[-1]
+    def copied(tensor: Tensor) -> Tensor:
+        return tensor.detach().to((dtype or tensor.dtype) if tensor.is_floating_point() else tensor.dtype).clone()
 
-    arguments, named = tree_map_only(Tensor, leaf, (arguments, named))
+    arguments, named = tree_map_only(Tensor, copied, (arguments, named))
+    # Geometry gets no gradient in training, and not every backend computes one.
+    states = [tensor for tensor in arguments if isinstance(tensor, Tensor) and tensor.is_floating_point()]
+    leaves += [tensor.requires_grad_() for tensor in states]
     result: Any = part(*arguments, **named)
     output: Tensor = result[0] if isinstance(result, tuple) else result
     generator = torch.Generator().manual_seed(seed)

@@ -9,7 +9,8 @@ from huggingface_hub.utils import yaml_dump
 
 from ..optional_sft import import_optional
 from ..training.evaluation import EVALUATION_NAME
-from .files import EVAL_RESULTS_FOLDER
+from ..training.writing import replace_text
+from .files import EVAL_RESULTS_FOLDER, check_inside
 from .reports import has_source, numbers_of, results_of
 from .validation import CheckedFolder
 
@@ -25,7 +26,8 @@ def write_benchmark_result(checked: CheckedFolder, benchmark: str) -> None:
             gives to the task.
 
     Raises:
-        ValueError: If `benchmark` is written otherwise, or the evaluation has no such result.
+        ValueError: If `benchmark` is written otherwise, or the evaluation has no such result, or `.eval_results` leads
+            out of the folder.
     """
     match = _BENCHMARK.fullmatch(benchmark)
     if match is None:
@@ -47,8 +49,9 @@ def write_benchmark_result(checked: CheckedFolder, benchmark: str) -> None:
         notes=", ".join([result.metric, *(f"{name}={value}" for name, value in result.arguments.items())]),
     )
     path = checked.path / EVAL_RESULTS_FOLDER / f"{match[2]}.yaml"
+    check_inside(checked.path, path.parent)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml_dump(eval_result_entries_to_yaml([entry]), sort_keys=False), encoding="utf-8")
+    replace_text(path, yaml_dump(eval_result_entries_to_yaml([entry]), sort_keys=False))
 
 
 def check_benchmark_results(checked: CheckedFolder) -> None:
@@ -63,7 +66,7 @@ def check_benchmark_results(checked: CheckedFolder) -> None:
         name = f"{EVAL_RESULTS_FOLDER}/{path.name}"
         try:
             values = [str(entry["value"]) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))]
-        except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+        except (yaml.YAMLError, RecursionError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{name} cannot be read ({error}): correct or delete it.") from error
         for value in values:
             if not has_source(value, numbers):

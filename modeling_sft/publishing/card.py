@@ -10,8 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-import modeling_sft
-
+from ..optional_sft import import_optional
 from ..training.run import CURVES_NAME
 from .reports import Result, has_source, numbers_of, results_of
 from .validation import CheckedFolder
@@ -58,6 +57,9 @@ def render_card(
         repo_id (`str`): Repository that it will be published as.
         license_name (`str`): Licence of weights and code, as the Hub names it.
         data_license (`str`, *optional*): Licence of the training data; known for a few data sets.
+
+    Raises:
+        ValueError: If `auto_map` of the configuration does not name the model's class.
     """
     config, recipe, log = checked.config, checked.recipe, checked.log
     results = results_of(checked.reports)
@@ -107,6 +109,22 @@ def render_card(
         snippet=_snippet(checked, repo_id),
         license=license_name,
     )
+
+
+def load_card(path: Path) -> ModelCard:
+    """Read a model card.
+
+    Raises:
+        ValueError: If its front matter cannot be read: no YAML, with tags, or nested too deep.
+    """
+    yaml = import_optional("yaml", "train")
+    try:
+        return ModelCard.load(path)
+    except (ValueError, yaml.YAMLError, RecursionError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"The metadata of {path.name} cannot be read ({error}): correct it, or delete {path.name} to have it "
+            "written anew."
+        ) from error
 
 
 def without_folders(command: str) -> str:
@@ -190,8 +208,13 @@ def _result_rows(text: str) -> Iterator[list[str]]:
 
 
 def _snippet(checked: CheckedFolder, repo_id: str) -> str:
+    import modeling_sft
+
     config = checked.config
-    auto = next(name for name, where in config.auto_map.items() if where.endswith(f".{checked.model_name}"))
+    auto_map = config.auto_map if isinstance(config.auto_map, Mapping) else {}
+    auto = next((name for name, where in auto_map.items() if str(where).endswith(f".{checked.model_name}")), None)
+    if auto is None:
+        raise ValueError(f"`auto_map` in config.json has no entry for {checked.model_name}: save the model again.")
     kind = "values" if config.modality == "sequence" and config.num_input_features > 0 else config.modality
     call = _CALLS[kind].format(repo=repo_id)
     loader = call.split()[2].partition(".")[0]

@@ -61,11 +61,18 @@ class LocalFile:
         return self.sha256 == remote.lfs.sha256 if remote.lfs is not None else self.git_oid == remote.blob_id
 
 
+def check_inside(folder: Path, path: Path) -> None:
+    """Raise a ValueError if a path in a folder leads out of it, which only links do."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        name = path.relative_to(folder).as_posix()
+        raise ValueError(f"{name} is a link that leads out of the folder: replace it by a copy, or remove it.")
+
+
 def list_files(folder: Path) -> tuple[list[LocalFile], list[str]]:
     """List the files to publish, and the names of what is left out: checkpoints, pickles, hidden files.
 
     Raises:
-        ValueError: If a file contains what looks like a Hub token.
+        ValueError: If a file contains what looks like a Hub token, or is a link that leads out of the folder.
     """
     files, left_out = [], []
     for path in sorted([*folder.iterdir(), *folder.glob(f"{EVAL_RESULTS_FOLDER}/*.yaml")]):
@@ -76,6 +83,7 @@ def list_files(folder: Path) -> tuple[list[LocalFile], list[str]]:
         if not path.is_file() or path.name.startswith(".") or not is_published:
             left_out.append(name + "/" * path.is_dir())
             continue
+        check_inside(folder, path)
         if path.suffix != ".safetensors" and _TOKEN.search(path.read_bytes()):
             raise ValueError(f"{name} contains what looks like a Hub token: remove it, and revoke the token.")
         files.append(LocalFile.read(path, name))

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, get_token
+from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 
+from ..training.writing import replace_text
 from .benchmark import check_benchmark_results, write_benchmark_result
-from .card import check_card, render_card
+from .card import check_card, load_card, render_card
 from .files import CARD_NAME, LocalFile, format_size, list_files
 from .validation import check_folder
 
@@ -70,10 +71,10 @@ def prepare(
     checked = check_folder(folder)
     path = checked.path / CARD_NAME
     if path.is_file():
-        card = ModelCard.load(path)
+        card = load_card(path)
     else:
         card = render_card(checked, repo_id, license_name, data_license)
-        card.save(path)
+        replace_text(path, str(card))
     check_card(card, checked.reports)
     if benchmark is not None:
         write_benchmark_result(checked, benchmark)

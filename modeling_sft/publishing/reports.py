@@ -82,7 +82,7 @@ def read_json(path: Path, fields: Sequence[str], script: str) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is missing or damaged ({error}): run {script} again, or restore it.") from error
     missing = [name for name in fields if not isinstance(content, dict) or name not in content]
     if missing:

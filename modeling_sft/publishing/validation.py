@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ..folder_errors import FOLDER_ERRORS
 from ..training.recipe import Recipe
 from ..training.run import LOG_NAME
 from ..training.tasks import Task, get_task
@@ -99,7 +100,7 @@ def _check_weights_files(folder: Path) -> None:
 def _load_strictly(folder: Path, model_class: Any) -> Any:
     try:
         model, info = model_class.from_pretrained(folder, output_loading_info=True)
-    except (OSError, RuntimeError) as error:
+    except FOLDER_ERRORS as error:
         raise ValueError(f"The model in `folder` does not load: {error}") from error
     if type(model).__name__ not in (model.config.architectures or []):
         raise ValueError(f"config.json says {model.config.architectures}, the recipe trains {type(model).__name__}.")
@@ -113,12 +114,12 @@ def _load_strictly(folder: Path, model_class: Any) -> Any:
 def _check_forward_pass(folder: Path, model: Any, task: Task) -> None:
     try:
         processor = task.load_processor(folder)
-    except OSError as error:
+    except FOLDER_ERRORS as error:
         raise ValueError(f"The processor in `folder` does not load: {error}") from error
     try:
         with torch.no_grad():
             outputs = model(**example_inputs(model, processor))
-    except (ValueError, TypeError, RuntimeError, IndexError) as error:
+    except FOLDER_ERRORS as error:
         raise ValueError(f"Model and processor in `folder` do not go together: {error}") from error
     for name, value in outputs.items():
         if isinstance(value, torch.Tensor) and value.is_floating_point() and not torch.isfinite(value).all():

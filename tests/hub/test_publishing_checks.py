@@ -184,6 +184,20 @@ def _use_fewer_neighbors(folder):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"num_neighbors": 2}))
 
 
+def _forget_the_class(folder):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoConfig": "a.SFTPointCloudConfig"}}))
+
+
+def _write_tags(folder):
+    (folder / "README.md").write_text("---\nmodel-index: !!python/object/apply:os.getcwd []\n---\n")
+
+
+def _link_a_secret(folder):
+    (folder.parent / "secret").write_text("of someone else")
+    (folder / "notes.txt").symlink_to(folder.parent / "secret")
+
+
 def _write_token(folder):
     (folder / "notes.txt").write_text("HF_TOKEN=hf_" + "abcdefghij" * 4)
 
@@ -207,6 +221,11 @@ def _write_token(folder):
         (lambda folder: (folder / "training_log.json").write_text("{"), "training_log.json is missing or damaged"),
         (lambda folder: (folder / "preprocessor_config.json").unlink(), "processor in `folder` does not load"),
         (_use_fewer_neighbors, "Model and processor in `folder` do not go together"),
+        (_forget_the_class, "`auto_map` in config.json has no entry for SFTForPointCloudClassification"),
+        (lambda folder: (folder / "evaluation.json").write_text("[" * 100_000), "evaluation.json is missing or dam"),
+        (lambda folder: (folder / "README.md").write_text(f"---\n{'[' * 2_000}\n---\n"), "metadata of README.md"),
+        (_write_tags, "metadata of README.md cannot be read .*python/object"),
+        (_link_a_secret, "notes.txt is a link that leads out of the folder: replace it by a copy"),
         (_write_token, "looks like a Hub token"),
     ],
 )
@@ -214,6 +233,22 @@ def test_a_folder_that_is_not_fit_is_refused(folder, change, message):
     change(folder)
     with pytest.raises(ValueError, match=message):
         prepare(folder, "lab/digits")
+
+
+def test_nothing_is_written_through_links(folder):
+    outside = folder.parent / "outside"
+    outside.mkdir()
+    (folder / "README.md").symlink_to(outside / "card.md")
+    results = folder / ".eval_results"
+    results.symlink_to(outside)
+    with pytest.raises(ValueError, match=r"\.eval_results is a link that leads out"):
+        prepare(folder, "lab/digits", benchmark="lab/benchmark:digits")
+    results.unlink()
+    results.mkdir()
+    (results / "benchmark.yaml").symlink_to(outside / "benchmark.yaml")
+    prepare(folder, "lab/digits", benchmark="lab/benchmark:digits")
+    assert not list(outside.iterdir())
+    assert not (folder / "README.md").is_symlink() and not (results / "benchmark.yaml").is_symlink()
 
 
 @pytest.mark.parametrize("repo_id", ["digits", "lab/", "lab/a/b"])
