@@ -32,6 +32,7 @@ from attention_cases import (
 from configurations import covering_array, tiny_config, tiny_graph_config
 from modeling_sft import triton_attention_sft
 from modeling_sft.attention_dispatch_sft import backend_problem
+from modeling_sft.attention_sft import SFTAttention
 from modeling_sft.fused_attention_sft import fused_attention
 from modeling_sft.triton_attention_sft import (
     sampled_attention,
@@ -230,20 +231,25 @@ def test_a_machine_without_triton_or_gpu_is_told_so(monkeypatch: pytest.MonkeyPa
 # In models
 
 
-@pytest.mark.parametrize("modality", ["points", "sequence"])
-def test_models_give_what_they_give_by_the_default(modality: str) -> None:
+@pytest.mark.parametrize(
+    ("modality", "estimator"), [("points", "gate"), ("points", "straight_through"), ("sequence", "straight_through")]
+)
+def test_models_give_in_training_what_they_give_by_the_default(modality: str, estimator: str) -> None:
     torch.use_deterministic_algorithms(False)
+    fields: dict[str, Any] = {"dtype": torch.float32, "training": True, "sampling_estimator": estimator}
     if modality == "points":
-        model, inputs = build(dtype=torch.float32), random_batch([17, 9], dtype=torch.float32)
+        model, inputs = build(**fields), random_batch([17, 9], dtype=torch.float32)
     else:
-        model = build_sequence(dtype=torch.float32)
+        model = build_sequence(relation=True, **fields)
         inputs = random_sequences([17, 9], model.config.vocab_size)
     model, inputs = model.to(DEVICE), on_device(dict(inputs))
     labels = torch.tensor([0, 1], device=DEVICE)
     found = []
     for name in ("sft_fused", "sft_triton"):
         model.set_attn_implementation(name)
+        torch.manual_seed(0)
         output = model(**inputs, labels=labels)
+        assert {module.last_backend for module in model.modules() if isinstance(module, SFTAttention)} == {name}
         parameters = [p for p in model.parameters() if p.requires_grad]
         found.append((output.logits, *torch.autograd.grad(output.loss, parameters, allow_unused=True)))
     for one, other in zip(*found, strict=True):
