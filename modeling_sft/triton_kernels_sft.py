@@ -13,164 +13,22 @@ try:
 except ImportError as error:
     raise ImportError("The attention backend `sft_triton` needs Triton: `pip install triton`.") from error
 
-_IDENTITY_OFFSET = tl.constexpr(0.541324854612918)  # softplus of it is 1
+from .triton_tiles_sft import (
+    channels_of,
+    effect,
+    gradient_of_scores,
+    larger,
+    offset_entries,
+    pair_features,
+    raw_scores,
+    rows_of,
+    sigmoid,
+    softplus,
+)
+
 _PROBABILITY_EPS = tl.constexpr(1e-3)
 _LOWEST = tl.constexpr(-1.7e38)
 _TINY = tl.constexpr(1.2e-38)
-# Squared distances below 16 times the rounding of their summands give no direction.
-_ROUNDING = tl.constexpr(16 * 2.0**-23)
-
-
-@triton.jit
-def _raw_scores(
-    query,
-    key,
-    rows,
-    columns,
-    length,
-    num_keys,
-    score_shift,
-    score_factor,
-    MAXOUT: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    PADDED_CHANNELS: tl.constexpr,
-    QUERIES: tl.constexpr,
-    KEYS: tl.constexpr,
-):
-    """Scores before the relation, (QUERIES, KEYS) in float32."""
-    if MAXOUT:
-        total = tl.zeros([QUERIES, KEYS], tl.float32)
-        for channel in range(CHANNELS):
-            q = tl.load(query + channel * length + rows, mask=rows < length, other=0.0).to(tl.float32)
-            k = tl.load(key + channel * num_keys + columns, mask=columns < num_keys, other=0.0).to(tl.float32)
-            total += tl.maximum(q[:, None], k[None, :])
-    else:
-        q = _channels_of(query, rows, length, CHANNELS, PADDED_CHANNELS)
-        k = _channels_of(key, columns, num_keys, CHANNELS, PADDED_CHANNELS)
-        total = tl.dot(tl.trans(q), k, input_precision="ieee")
-    return (total - score_shift) * score_factor
-
-
-@triton.jit
-def _channels_of(operand, places, size, CHANNELS: tl.constexpr, PADDED_CHANNELS: tl.constexpr):
-    """All channels of some queries or keys, (PADDED_CHANNELS, places)."""
-    channels = tl.arange(0, PADDED_CHANNELS)[:, None]
-    used = (channels < CHANNELS) & (places < size)[None, :]
-    return tl.load(operand + channels * size + places[None, :], mask=used, other=0.0)
-
-
-@triton.jit
-def _difference(query_places, key_places, axis: tl.constexpr, rows, columns, length, num_keys):
-    """Coordinates of queries and keys along an axis, and those of the keys seen from the queries."""
-    q = tl.load(query_places + axis * length + rows, mask=rows < length, other=0.0)
-    k = tl.load(key_places + axis * num_keys + columns, mask=columns < num_keys, other=0.0)
-    return q, k, k[None, :] - q[:, None]
-
-
-@triton.jit
-def _pair_features(query_places, key_places, rows, columns, length, num_keys, NORMALS: tl.constexpr):
-    """phi of points: 1, squared distance, n_i . n_j, n_i . u, n_j . u; the last three are 0 without normals."""
-    is_point = tl.load(key_places + (6 if NORMALS else 3) * num_keys + columns, mask=columns < num_keys, other=0.0)
-    qx, kx, x = _difference(query_places, key_places, 0, rows, columns, length, num_keys)
-    qy, ky, y = _difference(query_places, key_places, 1, rows, columns, length, num_keys)
-    qz, kz, z = _difference(query_places, key_places, 2, rows, columns, length, num_keys)
-    exists = is_point[None, :] + 0.0 * x
-    squared = (x * x + y * y + z * z) * exists
-    if NORMALS:
-        rounding = _ROUNDING * ((qx * qx + qy * qy + qz * qz)[:, None] + (kx * kx + ky * ky + kz * kz)[None, :])
-        inverse = tl.where(squared > rounding, 1.0 / tl.sqrt(tl.maximum(squared, 1e-24)), 0.0)
-        qx, kx, _ = _difference(query_places, key_places, 3, rows, columns, length, num_keys)
-        qy, ky, _ = _difference(query_places, key_places, 4, rows, columns, length, num_keys)
-        qz, kz, _ = _difference(query_places, key_places, 5, rows, columns, length, num_keys)
-        aligned = qx[:, None] * kx[None, :] + qy[:, None] * ky[None, :] + qz[:, None] * kz[None, :]
-        query_angle = (qx[:, None] * x + qy[:, None] * y + qz[:, None] * z) * inverse
-        key_angle = (kx[None, :] * x + ky[None, :] * y + kz[None, :] * z) * inverse
-        return exists, squared, aligned, query_angle, key_angle
-    else:
-        return exists, squared, exists, exists, exists
-
-
-@triton.jit
-def _weighted(weight, features, NORMALS: tl.constexpr):
-    """Sum of the features with one head's weights."""
-    total = tl.load(weight) * features[0] + tl.load(weight + 1) * features[1]
-    if NORMALS:
-        total += tl.load(weight + 2) * features[2]
-        total += tl.load(weight + 3) * features[3] + tl.load(weight + 4) * features[4]
-    return total
-
-
-@triton.jit
-def _offset_entries(query_places, key_places, rows, columns, length, num_keys, table_size):
-    """Where the offsets from keys to queries stand in the tables: the last entry for extra tokens."""
-    q = tl.load(query_places + rows, mask=rows < length, other=0)
-    k = tl.load(key_places + columns, mask=columns < num_keys, other=0)
-    entries = q[:, None] - k[None, :] + (table_size - 2) // 2
-    return tl.minimum(entries, table_size - 1)
-
-
-@triton.jit
-def _effect(
-    scale_weight,
-    bias_weight,
-    query_places,
-    key_places,
-    rows,
-    columns,
-    length,
-    num_keys,
-    table_size,
-    RELATION: tl.constexpr,
-):
-    """Factor of the scores before its softplus, and summand."""
-    if RELATION == 3:
-        entries = _offset_entries(query_places, key_places, rows, columns, length, num_keys, table_size)
-        used = (rows < length)[:, None] & (columns < num_keys)[None, :]
-        logits = tl.load(scale_weight + entries, mask=used, other=0.0)
-        return logits, tl.load(bias_weight + entries, mask=used, other=0.0)
-    else:
-        features = _pair_features(query_places, key_places, rows, columns, length, num_keys, RELATION == 2)
-        logits = _weighted(scale_weight, features, RELATION == 2) + _IDENTITY_OFFSET
-        return logits, _weighted(bias_weight, features, RELATION == 2)
-
-
-@triton.jit
-def _softplus(x):
-    return tl.maximum(x, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(x)))
-
-
-@triton.jit
-def _sigmoid(x):
-    small = tl.exp(-tl.abs(x))
-    return tl.where(x >= 0, 1.0, small) / (1.0 + small)
-
-
-@triton.jit
-def _gradient_of_scores(scores, grad, value_columns, normaliser, along, used, SOFTMAX: tl.constexpr):
-    """Attention weights and the gradient of the scores, both (QUERIES, KEYS)."""
-    grad_weights = tl.dot(grad, tl.trans(value_columns), input_precision="ieee") - along[:, None]
-    if SOFTMAX:
-        weights = tl.where(used, tl.exp(tl.minimum(scores - normaliser[:, None], 0.0)), 0.0)
-        return weights, weights * grad_weights
-    else:
-        positive = used & (scores > 0)
-        inverse = 1.0 / normaliser[:, None]
-        return tl.where(positive, scores * inverse, 0.0), tl.where(positive, grad_weights * inverse, 0.0)
-
-
-@triton.jit
-def _larger(x, y):
-    """Derivative of max(x, y) by x: 1/2 at ties."""
-    return tl.where(x > y, 1.0, tl.where(x == y, 0.5, 0.0))
-
-
-@triton.jit
-def _rows_of(matrix, rows, used, row_stride, WIDTH: tl.constexpr, PADDED_WIDTH: tl.constexpr):
-    """Some rows of a matrix, (rows, PADDED_WIDTH)."""
-    columns = tl.arange(0, PADDED_WIDTH)[None, :]
-    return tl.load(
-        matrix + rows[:, None].to(tl.int64) * row_stride + columns, mask=used[:, None] & (columns < WIDTH), other=0.0
-    )
 
 
 @triton.jit
@@ -233,16 +91,16 @@ def forward_kernel(
         columns = start + tl.arange(0, KEYS)
         slots = tl.load(valid + columns, mask=columns < num_keys, other=0) != 0
         used = slots[None, :]
-        scores = _raw_scores(
+        scores = raw_scores(
             query, key, rows, columns, length, num_keys, score_shift, score_factor,
             MAXOUT, CHANNELS, PADDED_CHANNELS, QUERIES, KEYS,
         )  # fmt: skip
         if RELATION > 0:
-            logits, bias = _effect(
+            logits, bias = effect(
                 scale_weight, bias_weight, query_places, key_places, rows, columns, length, num_keys, table_size,
                 RELATION,
             )  # fmt: skip
-            scores = _softplus(logits) * scores + bias
+            scores = softplus(logits) * scores + bias
         if SOFTMAX:
             scores = tl.where(used, scores, _LOWEST)
             previous = highest
@@ -254,7 +112,7 @@ def forward_kernel(
         else:
             weights = tl.where(used, tl.maximum(scores, 0.0), 0.0)
         total += tl.sum(weights, 1)
-        values = _rows_of(value, columns, slots, WIDTH, WIDTH, PADDED_WIDTH)
+        values = rows_of(value, columns, slots, WIDTH, WIDTH, PADDED_WIDTH)
         accumulated += tl.dot(weights.to(values.dtype), values, input_precision="ieee")
     if SOFTMAX:
         if LEAK:
@@ -340,7 +198,7 @@ def query_gradient_kernel(
         key_places += sample * key_place_size
     row_normaliser = tl.load(normaliser + which * length + rows, mask=used_rows, other=1.0)
     row_along = tl.load(along + which * length + rows, mask=used_rows, other=0.0)
-    row_grad = _rows_of(grad + batch * grad_batch + head * grad_head, rows, used_rows, grad_row, WIDTH, PADDED_WIDTH)
+    row_grad = rows_of(grad + batch * grad_batch + head * grad_head, rows, used_rows, grad_row, WIDTH, PADDED_WIDTH)
 
     found = tl.zeros([QUERIES, PADDED_CHANNELS], tl.float32)
     s0 = tl.zeros([QUERIES], tl.float32)
@@ -349,28 +207,28 @@ def query_gradient_kernel(
         columns = start + tl.arange(0, KEYS)
         slots = tl.load(valid + columns, mask=columns < num_keys, other=0) != 0
         used = used_rows[:, None] & slots[None, :]
-        raw = _raw_scores(
+        raw = raw_scores(
             query, key, rows, columns, length, num_keys, score_shift, score_factor,
             MAXOUT, CHANNELS, PADDED_CHANNELS, QUERIES, KEYS,
         )  # fmt: skip
         scores = raw
         if RELATION > 0:
-            logits, bias = _effect(
+            logits, bias = effect(
                 scale_weight, bias_weight, query_places, key_places, rows, columns, length, num_keys, table_size,
                 RELATION,
             )  # fmt: skip
-            scale = _softplus(logits)
+            scale = softplus(logits)
             scores = scale * raw + bias
-        values = _rows_of(value, columns, slots, WIDTH, WIDTH, PADDED_WIDTH)
-        _, grad_scores = _gradient_of_scores(scores, row_grad, values, row_normaliser, row_along, used, SOFTMAX)
+        values = rows_of(value, columns, slots, WIDTH, WIDTH, PADDED_WIDTH)
+        _, grad_scores = gradient_of_scores(scores, row_grad, values, row_normaliser, row_along, used, SOFTMAX)
         if RELATION > 0:
-            grad_logits = grad_scores * raw * _sigmoid(logits)
+            grad_logits = grad_scores * raw * sigmoid(logits)
             if RELATION == 3:
-                entries = _offset_entries(query_places, key_places, rows, columns, length, num_keys, table_size)
+                entries = offset_entries(query_places, key_places, rows, columns, length, num_keys, table_size)
                 tl.atomic_add(grad_scale_weight + head * table_size + entries, grad_logits, mask=used)
                 tl.atomic_add(grad_bias_weight + head * table_size + entries, grad_scores, mask=used)
             else:
-                phi = _pair_features(query_places, key_places, rows, columns, length, num_keys, RELATION == 2)
+                phi = pair_features(query_places, key_places, rows, columns, length, num_keys, RELATION == 2)
                 s0 += tl.sum(grad_logits * phi[0], 1)
                 s1 += tl.sum(grad_logits * phi[1], 1)
                 b0 += tl.sum(grad_scores * phi[0], 1)
@@ -387,11 +245,11 @@ def query_gradient_kernel(
             for channel in range(CHANNELS):
                 q = tl.load(query + channel * length + rows, mask=used_rows, other=0.0)
                 k = tl.load(key + channel * num_keys + columns, mask=columns < num_keys, other=0.0)
-                part = tl.sum(grad_scores * _larger(q[:, None], k[None, :]), 1) * score_factor
+                part = tl.sum(grad_scores * larger(q[:, None], k[None, :]), 1) * score_factor
                 # No other program adds here; this keeps the sum out of registers, which cannot be indexed.
                 tl.atomic_add(grad_query + channel * length + rows, part, mask=used_rows)
         else:
-            k = _channels_of(key, columns, num_keys, CHANNELS, PADDED_CHANNELS)
+            k = channels_of(key, columns, num_keys, CHANNELS, PADDED_CHANNELS)
             found += tl.dot(grad_scores.to(k.dtype), tl.trans(k), input_precision="ieee")
     if not MAXOUT:
         channels = tl.arange(0, PADDED_CHANNELS)[None, :]
@@ -473,7 +331,7 @@ def key_gradient_kernel(
         bias_weight += head * table_size
         query_places += batch * query_place_size
         key_places += sample * key_place_size
-    values = _rows_of(value + which * num_keys * WIDTH, columns, slots, WIDTH, WIDTH, PADDED_WIDTH)
+    values = rows_of(value + which * num_keys * WIDTH, columns, slots, WIDTH, WIDTH, PADDED_WIDTH)
 
     found_value = tl.zeros([KEYS, PADDED_WIDTH], tl.float32)
     found_key = tl.zeros([KEYS, PADDED_CHANNELS], tl.float32)
@@ -481,21 +339,21 @@ def key_gradient_kernel(
         rows = start + tl.arange(0, QUERIES)
         used_rows = rows < length
         used = used_rows[:, None] & slots[None, :]
-        scores = _raw_scores(
+        scores = raw_scores(
             query, key, rows, columns, length, num_keys, score_shift, score_factor,
             MAXOUT, CHANNELS, PADDED_CHANNELS, QUERIES, KEYS,
         )  # fmt: skip
         if RELATION > 0:
-            logits, bias = _effect(
+            logits, bias = effect(
                 scale_weight, bias_weight, query_places, key_places, rows, columns, length, num_keys, table_size,
                 RELATION,
             )  # fmt: skip
-            scale = _softplus(logits)
+            scale = softplus(logits)
             scores = scale * scores + bias
         row_normaliser = tl.load(normaliser + rows, mask=used_rows, other=1.0)
         row_along = tl.load(along + rows, mask=used_rows, other=0.0)
-        row_grad = _rows_of(grad, rows, used_rows, grad_row, WIDTH, PADDED_WIDTH)
-        weights, grad_scores = _gradient_of_scores(scores, row_grad, values, row_normaliser, row_along, used, SOFTMAX)
+        row_grad = rows_of(grad, rows, used_rows, grad_row, WIDTH, PADDED_WIDTH)
+        weights, grad_scores = gradient_of_scores(scores, row_grad, values, row_normaliser, row_along, used, SOFTMAX)
         found_value += tl.dot(tl.trans(weights.to(row_grad.dtype)), row_grad, input_precision="ieee")
         if RELATION > 0:
             grad_scores *= scale
@@ -503,11 +361,11 @@ def key_gradient_kernel(
             for channel in range(CHANNELS):
                 q = tl.load(query + channel * length + rows, mask=used_rows, other=0.0)
                 k = tl.load(key + channel * num_keys + columns, mask=columns < num_keys, other=0.0)
-                by_key = tl.sum(grad_scores * _larger(k[None, :], q[:, None]), 0) * score_factor
+                by_key = tl.sum(grad_scores * larger(k[None, :], q[:, None]), 0) * score_factor
                 # As for the queries: no other program adds here.
                 tl.atomic_add(grad_key + channel * num_keys + columns, by_key, mask=columns < num_keys)
         else:
-            q = _channels_of(query, rows, length, CHANNELS, PADDED_CHANNELS)
+            q = channels_of(query, rows, length, CHANNELS, PADDED_CHANNELS)
             found_key += tl.dot(tl.trans(grad_scores.to(q.dtype)), tl.trans(q), input_precision="ieee")
     used_columns = (columns < num_keys)[:, None]
     if not MAXOUT:
