@@ -155,7 +155,8 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
 
 
 def source_files() -> set[str]:
-    return {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")} | {"modeling_sft/py.typed"}
+    files = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")}
+    return files | {"modeling_sft/py.typed", "modeling_sft/publishing/model_card.md"}
 
 
 @pytest.mark.slow
