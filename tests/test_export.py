@@ -211,8 +211,16 @@ def test_a_compiled_model_does_not_recompile_for_other_shapes() -> None:
     ("backend", "changes"),
     [
         ("inductor", {}),
-        ("aot_eager", {"sampling_inference": "topk", "sampling_scope": "head", "num_extra_tokens": 2}),
-        ("aot_eager", {"sampling_estimator": "soft", "norm_position": "post", "attention_score": "signed_min"}),
+        pytest.param(
+            "aot_eager",
+            {"sampling_inference": "topk", "sampling_scope": "head", "num_extra_tokens": 2},
+            marks=pytest.mark.full,
+        ),
+        pytest.param(
+            "aot_eager",
+            {"sampling_estimator": "soft", "norm_position": "post", "attention_score": "signed_min"},
+            marks=pytest.mark.full,
+        ),
     ],
     ids=["inductor", "topk", "post-norm"],
 )

@@ -130,7 +130,8 @@ def test_readme_snippets_run(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "count", "libraries"),
     [
-        ("export.md", 3, ("onnx", "onnxruntime", "onnxscript")),
+        # Minutes: tests/test_export.py does the same to smaller models.
+        pytest.param("export.md", 3, ("onnx", "onnxruntime", "onnxscript"), marks=pytest.mark.full),
         ("sequences.md", 2, ()),
         ("graphs.md", 3, ("rdkit", "scipy", "torch_geometric")),
     ],
