@@ -1,7 +1,7 @@
 """Training and evaluation: recipes, tasks, an own Trainer, whole runs."""
 
 from .callbacks import DatasetEpochCallback, SamplingNoiseCallback
-from .evaluation import evaluate, format_report
+from .evaluation import Evaluator, evaluate, format_report
 from .recipe import EarlyStopping, ImportanceScorerSettings, Recipe, SamplingNoiseSchedule
 from .repetition import format_summary, repeat
 from .run import build_training_arguments, train
@@ -12,6 +12,7 @@ __all__ = [
     "TASKS",
     "DatasetEpochCallback",
     "EarlyStopping",
+    "Evaluator",
     "ImportanceScorerSettings",
     "Recipe",
     "SFTTrainer",

@@ -12,11 +12,86 @@ from transformers import AutoConfig, EvalPrediction, Trainer, TrainingArguments
 
 from .environment import describe_environment
 from .recipe import RECIPE_NAME, Recipe
-from .tasks import Task, get_task, task_of_config
+from .tasks import get_task, task_of_config
 from .trainer import device_arguments
 from .writing import replace_text
 
 EVALUATION_NAME = "evaluation.json"
+
+
+class Evaluator:
+    """A saved model with its task, recipe and processor, to predict whole splits with.
+
+    Args:
+        folder (`str` or `Path`): Folder with a model and its processor, and `recipe.yaml` unless `dataset` is given.
+        dataset (`str`, *optional*): Data set to use in place of the recipe's; must have the same labels.
+        split (`str`): `"test"` or `"validation"` (the split that the recipe held out).
+        batch_size (`int`): Items per batch and process.
+
+    Raises:
+        ValueError: If the folder or the split does not fit.
+    """
+
+    def __init__(
+        self, folder: str | Path, dataset: str | None = None, split: str = "test", batch_size: int = 32
+    ) -> None:
+        folder = Path(folder)
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"There is no saved model (config.json) in `{folder}`.")
+        if split not in ("test", "validation"):
+            raise ValueError(f'`split` must be "test" or "validation", got {split!r}.')
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+        self.split = split
+        self.recipe = _recipe_of(folder, dataset, split)
+        self.task = get_task(self.recipe.task)
+        self.model: Any = self.task.model_class_of(self.recipe).from_pretrained(folder)
+        self.processor = self.task.load_processor(folder)
+        self.arguments = TrainingArguments(
+            output_dir=str(folder),
+            per_device_eval_batch_size=batch_size,
+            remove_unused_columns=False,
+            report_to="none",
+            label_names=self.task.label_names(self.model.config),
+            **device_arguments(),
+        )
+        self._trainer = Trainer(
+            model=self.model,
+            args=self.arguments,
+            data_collator=self.task.build_collator(self.processor, self.model.config),
+            processing_class=self.processor,
+            preprocess_logits_for_metrics=self.task.preprocess_logits(self.model.config),
+        )
+
+    def load_rows(self, data_dir: str | Path | None) -> Any:
+        """Read the split, in one process after the other.
+
+        Raises:
+            ValueError: If the data set cannot be read, or has other labels than the model.
+        """
+        with self.arguments.main_process_first(desc="reading the data"):
+            rows = self.task.load_rows(self.recipe, data_dir, self.split)
+        self.task.check_labels(self.model.config, rows)
+        return rows
+
+    def prepare(self, rows: Any) -> Any:
+        """Turn rows into model inputs, the same ones at every call."""
+        return self.task.prepare(rows, self.processor, self.recipe.seed)
+
+    def predict(self, data: Any) -> EvalPrediction:
+        """Predict prepared rows: logits (or what the task keeps of them) and labels, in order."""
+        output = self._trainer.predict(data)
+        predictions, labels = output.predictions, output.label_ids
+        assert predictions is not None and labels is not None
+        return EvalPrediction(predictions, labels)
+
+    def compute_metrics(self, prediction: EvalPrediction) -> dict[str, Any]:
+        """Metrics of a whole split."""
+        return dict(self.task.compute_metrics(prediction, self.model.config))
+
+    def wait_for_everyone(self) -> None:
+        """Wait until all processes are here."""
+        self._trainer.accelerator.wait_for_everyone()
 
 
 def evaluate(
@@ -56,66 +131,37 @@ def evaluate(
     Raises:
         ValueError: If the folder, the split, a rotation or the data set does not fit.
     """
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"There is no saved model (config.json) in `{folder}`.")
-    if split not in ("test", "validation"):
-        raise ValueError(f'`split` must be "test" or "validation", got {split!r}.')
-    for name, value, minimum in (
-        ("sampled_passes", sampled_passes, 0),
-        ("seed", seed, 0),
-        ("batch_size", batch_size, 1),
-    ):
+    for name, value, minimum in (("sampled_passes", sampled_passes, 0), ("seed", seed, 0)):
         if value < minimum:
             raise ValueError(f"`{name}` must be at least {minimum}, got {value}.")
-    recipe = _recipe_of(folder, dataset, split)
-    task = get_task(recipe.task)
+    evaluator = Evaluator(folder, dataset, split, batch_size)
+    recipe, task, model = evaluator.recipe, evaluator.task, evaluator.model
     rotations = list(dict.fromkeys(task.rotations if rotations is None else rotations))
     unknown = [rotation for rotation in rotations if rotation not in task.rotations]
     if unknown or not rotations:
         raise ValueError(f"`rotations` must be among {', '.join(task.rotations)}, got {', '.join(unknown) or 'none'}.")
-
-    model = task.model_class_of(recipe).from_pretrained(folder)
     if recipe.baseline is not None and (num_sampled_tokens is not None or sampled_passes):
         raise ValueError(
             f"`num_sampled_tokens` and `sampled_passes` do not go with the baseline {recipe.baseline}: leave them out."
         )
     if num_sampled_tokens is not None:
         model.set_num_sampled_tokens(num_sampled_tokens)
-    processor = task.load_processor(folder)
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        per_device_eval_batch_size=batch_size,
-        remove_unused_columns=False,
-        report_to="none",
-        label_names=task.label_names(model.config),
-        **device_arguments(),
-    )
-    with arguments.main_process_first(desc="reading the data"):
-        rows = task.load_rows(recipe, data_dir, split)
-    task.check_labels(model.config, rows)
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        data_collator=task.build_collator(processor, model.config),
-        processing_class=processor,
-        preprocess_logits_for_metrics=task.preprocess_logits(model.config),
-    )
+    rows = evaluator.load_rows(data_dir)
 
     results: dict[str, dict[str, Any]] = {}
     reference = None
     for rotation in rotations:
         rotated = rows if rotation == "none" else task.rotate(rows, rotation, seed)
-        data = task.prepare(rotated, processor, recipe.seed)
-        prediction = _predict(trainer, data)
+        data = evaluator.prepare(rotated)
+        prediction = evaluator.predict(data)
         predictions = np.asarray(prediction.predictions)
-        result: dict[str, Any] = dict(task.compute_metrics(prediction, model.config))
+        result: dict[str, Any] = evaluator.compute_metrics(prediction)
         if rotation == "none":
             reference = predictions
         elif reference is not None:
             result["changed_predictions"] = task.count_changed_predictions(reference, predictions)
         if sampled_passes:
-            values = [_sampled_metric(task, trainer, model, data, seed + number) for number in range(sampled_passes)]
+            values = [_sampled_metric(evaluator, data, seed + number) for number in range(sampled_passes)]
             result["sampled"] = {
                 "metric": task.main_metric,
                 "mean": float(np.mean(values)),
@@ -124,6 +170,7 @@ def evaluate(
             }
         results[rotation] = result
 
+    folder = Path(folder)
     report = {
         "model": folder.resolve().name,
         "task": recipe.task,
@@ -138,11 +185,11 @@ def evaluate(
         "results": results,
         **describe_environment(),
     }
-    if arguments.process_index == 0:
+    if evaluator.arguments.process_index == 0:
         path = folder / EVALUATION_NAME if output is None else Path(output)
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps(report, indent=2) + "\n")
-    trainer.accelerator.wait_for_everyone()
+    evaluator.wait_for_everyone()
     return report
 
 
@@ -191,14 +238,8 @@ def _recipe_of(folder: Path, dataset: str | None, split: str) -> Recipe:
     return Recipe(task=task_of_config(AutoConfig.from_pretrained(folder)).name, dataset={"name": dataset})
 
 
-def _predict(trainer: Trainer, data: Any) -> EvalPrediction:
-    output = trainer.predict(data)
-    predictions, labels = output.predictions, output.label_ids
-    assert predictions is not None and labels is not None
-    return EvalPrediction(predictions, labels)
-
-
-def _sampled_metric(task: Task, trainer: Trainer, model: Any, data: Any, seed: int) -> float:
+def _sampled_metric(evaluator: Evaluator, data: Any, seed: int) -> float:
+    arguments = evaluator.arguments
     # Processes see different items, so they must not draw the same noise.
-    with model.sampled_inference(seed=seed * trainer.args.world_size + trainer.args.process_index):
-        return float(task.compute_metrics(_predict(trainer, data), model.config)[task.main_metric])
+    with evaluator.model.sampled_inference(seed=seed * arguments.world_size + arguments.process_index):
+        return evaluator.compute_metrics(evaluator.predict(data))[evaluator.task.main_metric]
