@@ -1,11 +1,13 @@
-"""Trainer callbacks: annealing of the sampling noise, and epoch numbers for augmentation."""
+"""Trainer callbacks: annealing of the sampling noise, epoch numbers for augmentation, processor time."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
 
 from ..optional_sft import import_optional
 from .recipe import SamplingNoiseSchedule
@@ -76,3 +78,32 @@ class DatasetEpochCallback(TrainerCallback):
         """Set the epoch of the data."""
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(int(state.epoch or 0))
+
+
+class ProcessorTimeCallback(TrainerCallback, ExportableState):
+    """Count the processor time of a training, that of the runs before it was resumed included.
+
+    Checkpoints carry the time until they were saved: work that an interruption lost is not counted.
+
+    Args:
+        earlier_seconds (`float`): Processor time of earlier runs.
+    """
+
+    def __init__(self, earlier_seconds: float = 0.0) -> None:
+        self.earlier_seconds = earlier_seconds
+        self._start = time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        """Processor time of this process since training began, and of the earlier runs."""
+        return self.earlier_seconds + time.process_time() - self._start
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the arguments from which resuming makes the callback anew."""
+        return {"args": {"earlier_seconds": self.seconds}, "attributes": {}}
+
+    @classmethod
+    def seconds_of(cls, state: TrainerState) -> float | None:
+        """The processor time until a state was saved; `None` if it was not counted."""
+        saved = state.stateful_callbacks.get(cls.__name__)
+        return None if saved is None else saved["args"]["earlier_seconds"]

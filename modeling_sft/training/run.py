@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, T
 from transformers.utils import logging
 
 from ..optional_sft import import_optional
-from .callbacks import DatasetEpochCallback, SamplingNoiseCallback
+from .callbacks import DatasetEpochCallback, ProcessorTimeCallback, SamplingNoiseCallback
 from .checkpoints import STATE_NAME, best_checkpoint_of, find_last_checkpoint, training_had_finished
 from .environment import describe_environment
 from .figures import plot_training_curves
@@ -88,8 +87,8 @@ def train(
 
     Returns:
         `dict`: The content of `training_log.json`: `validation` (metrics, empty without validation data), `recipe`,
-        `num_parameters`, `training_seconds`, `training_cpu_seconds` (of this process, since it last resumed),
-            `log_history`, date, command, versions and hardware.
+        `num_parameters`, `training_seconds`, `training_cpu_seconds` (of this process, and up to the
+        checkpoint of the runs before it was resumed), `log_history`, date, command, versions and hardware.
 
     Raises:
         ValueError: If the folder is in use, or the recipe does not fit the data or the run that is resumed.
@@ -119,7 +118,6 @@ def train(
     if recipe.attn_implementation is not None:
         model.set_attn_implementation(recipe.attn_implementation)
     trainer = _build_trainer(task, recipe, model, arguments, train_rows, validation_rows)
-    cpu_seconds = time.process_time()
     # After Trainer's own seeding: processes that draw the same sampling noise would waste it.
     set_seed(recipe.seed, device_specific=True)
     if checkpoint is not None and training_had_finished(checkpoint, arguments):
@@ -128,9 +126,12 @@ def train(
         if recipe.baseline is None:
             model.set_sampling_noise(best.config.sampling_noise)
         trainer.state = TrainerState.load_from_json(str(checkpoint / STATE_NAME))
+        cpu_seconds = ProcessorTimeCallback.seconds_of(trainer.state)
     else:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    cpu_seconds = time.process_time() - cpu_seconds
+        # Resuming puts another instance in the place of the one that was given.
+        callbacks = trainer.callback_handler.callbacks
+        cpu_seconds = next(each.seconds for each in callbacks if isinstance(each, ProcessorTimeCallback))
     log_history = list(trainer.state.log_history)
     metrics = trainer.evaluate() if validation_rows is not None else {}
     log = {
@@ -168,7 +169,7 @@ def _build_trainer(
     processor = task.build_processor(recipe)
     arguments.label_names = task.label_names(model.config)
     train_data = task.prepare_training(train_rows, processor, recipe.seed, task.build_augmentation(recipe))
-    callbacks: list[Any] = [DatasetEpochCallback(train_data)]
+    callbacks: list[Any] = [DatasetEpochCallback(train_data), ProcessorTimeCallback()]
     if recipe.sampling_noise_schedule is not None:
         callbacks.append(SamplingNoiseCallback(model.config.sampling_noise, recipe.sampling_noise_schedule))
     if recipe.early_stopping is not None:

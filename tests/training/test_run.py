@@ -101,7 +101,14 @@ def test_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch, step
         interrupt_at(context, step)
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "cut")
+    # An hour of earlier work shows whether it is counted.
+    for path in (tmp_path / "cut").glob("checkpoint-*/trainer_state.json"):
+        state = json.loads(path.read_text())
+        state["stateful_callbacks"]["ProcessorTimeCallback"]["args"]["earlier_seconds"] += 3600
+        path.write_text(json.dumps(state))
     resumed = train(recipe, tmp_path / "cut", resume=True)
+    assert 0 < log["training_cpu_seconds"] < 600
+    assert 3600 < resumed["training_cpu_seconds"] < 4200
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
     for name in ("checkpoint-10", log["best_checkpoint"]):
         assert_same_weights(tmp_path / "whole" / name, tmp_path / "cut" / name)
@@ -127,6 +134,7 @@ def test_early_stopped_run_that_died_before_saving_is_only_saved(tmp_path, monke
     values = iter([0.9])
     resumed = train(recipe, tmp_path / "cut", resume=True)
     assert resumed["best_checkpoint"] == "checkpoint-4"
+    assert 0 < resumed["training_cpu_seconds"] <= log["training_cpu_seconds"]
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
     configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("whole", "cut")]
     assert configs[0] == configs[1]
