@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..optional_sft import import_optional
 from ..training.run import CURVES_NAME
+from .comparison import comparison_tables
 from .reports import Result, has_source, numbers_of, results_of
 from .validation import CheckedFolder
 
@@ -21,6 +22,13 @@ _DATA_LICENSES = {
     "digits": "CC BY 4.0 (Optical Recognition of Handwritten Digits, UCI Machine Learning Repository)",
     "primitives": "none needed, the shapes are generated",
     "lra_listops": "none needed, the expressions are generated",
+    "modelnet10_vox": "none stated for the grids; ModelNet's models were gathered from the web for research",
+    "shrec16": "none stated for the shapes; SHREC is for research",
+    "peptides_func": "CC BY-NC 4.0 (Long Range Graph Benchmark), so not for commercial use",
+    "tox21": "none stated for the table; the assays are public data of the Tox21 programme",
+    "imdb": "none stated; reviews belong to their authors, for research (Maas et al., 2011)",
+    "cifar10_gray": "none stated; for research (Krizhevsky, 2009)",
+    "mnist": "CC BY-SA 3.0, as it is commonly given (LeCun and Cortes)",
 }
 _PURPOSES = {
     "point-cloud-classification": "It assigns one of {labels} classes to a point cloud.",
@@ -105,6 +113,8 @@ def render_card(
         date=log["date"],
         versions=", ".join(f"{name} {version}" for name, version in log["versions"].items() if version),
         results=results,
+        comparison=None if checked.comparison is None else comparison_tables(checked.comparison),
+        released=None if checked.comparison is None else checked.comparison.get("released"),
         curves=CURVES_NAME if (checked.path / CURVES_NAME).is_file() else None,
         snippet=_snippet(checked, repo_id),
         license=license_name,
@@ -132,7 +142,9 @@ def without_folders(command: str) -> str:
     return shlex.join(_FOLDERS.sub("", word) for word in shlex.split(command))
 
 
-def check_card(card: ModelCard, reports: Mapping[str, Mapping[str, Any]]) -> None:
+def check_card(
+    card: ModelCard, reports: Mapping[str, Mapping[str, Any]], comparison: Mapping[str, Any] | None = None
+) -> None:
     """Check that every result in a card has a source in evaluation files.
 
     Looked at are the model index of the metadata, each entry of which must name a data set, split, metric and
@@ -142,6 +154,7 @@ def check_card(card: ModelCard, reports: Mapping[str, Mapping[str, Any]]) -> Non
     Args:
         card ([`~huggingface_hub.ModelCard`]): The card.
         reports (`Mapping`): What [`read_reports`] read.
+        comparison (`Mapping`, *optional*): Content of `comparison.json`, a further source of numbers in tables.
 
     Raises:
         ValueError: If a number has no source, or the card has no results at all.
@@ -166,7 +179,7 @@ def check_card(card: ModelCard, reports: Mapping[str, Mapping[str, Any]]) -> Non
                 f"The card's {entry.metric_type} of {entry.metric_value} ({where}) has no source in "
                 f"{', '.join(reports)}: {remedy}"
             )
-    numbers = numbers_of(reports)
+    numbers = numbers_of({**reports, "comparison": comparison or {}})
     for row in _result_rows(card.text):
         for cell in row:
             if _NUMBER_CELL.fullmatch(cell):

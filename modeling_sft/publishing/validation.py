@@ -13,6 +13,7 @@ from ..folder_errors import FOLDER_ERRORS
 from ..training.recipe import Recipe
 from ..training.run import LOG_NAME
 from ..training.tasks import Task, get_task
+from .comparison import COMPARISON_NAME
 from .example import example_inputs
 from .reports import read_json, read_reports
 
@@ -32,6 +33,7 @@ class CheckedFolder:
         recipe ([`Recipe`]): How.
         log (`dict`): Content of `training_log.json`.
         reports (`dict`): Content of the evaluation files, by name.
+        comparison (`dict`, *optional*): Content of `comparison.json`.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class CheckedFolder:
     recipe: Recipe
     log: dict[str, Any]
     reports: dict[str, dict[str, Any]]
+    comparison: dict[str, Any] | None = None
 
 
 def check_folder(folder: str | Path) -> CheckedFolder:
@@ -76,7 +79,12 @@ def check_folder(folder: str | Path) -> CheckedFolder:
                     f"{name} belongs to another model: its {what} is {report[what]}, this one's {expected}. "
                     "Run scripts/evaluate.py again."
                 )
-    return CheckedFolder(path, type(model).__name__, model.config, num_parameters, task, recipe, log, reports)
+    comparison = None
+    if (path / COMPARISON_NAME).is_file():
+        comparison = read_json(path / COMPARISON_NAME, ("metric", "runs", "published"), "scripts/release.py")
+    return CheckedFolder(
+        path, type(model).__name__, model.config, num_parameters, task, recipe, log, reports, comparison
+    )
 
 
 def _check_weights_files(folder: Path) -> None:

@@ -14,6 +14,7 @@ from .evaluation import EVALUATION_NAME, evaluate
 from .recipe import Recipe
 from .run import train
 from .tasks import get_task
+from .writing import replace_text
 
 SUMMARY_NAME = "summary.json"
 
@@ -42,8 +43,9 @@ def repeat(
 
     Returns:
         `dict`: `metrics` maps each metric of the task, as-is, to its `values` in order, their `mean`, and their
-        standard deviation `std` (divisor n - 1; None for one value); beside it the settings, the processor time and
-        parameters of each run, date, command, versions and hardware.
+        standard deviation `std` (divisor n - 1; None for one value); `rotated` holds the same under each rotation
+        that the task knows; beside it the settings, the processor time and parameters of each run, date, command,
+        versions and hardware.
 
     Raises:
         ValueError: If values repeat, the folder is in use, or the recipe does not fit the data.
@@ -57,25 +59,34 @@ def repeat(
         raise ValueError(f"`output_dir` {output_dir} is not empty: pass --resume or another folder.")
     reports, logs = [], []
     for value, recipe in recipes.items():
-        folder = output_dir / f"{setting}={value}"
+        folder = output_dir / run_folder(setting, value)
         logs.append(train(recipe, folder, data_dir, resume=resume))
         reports.append(_evaluated(folder, data_dir))
-    first = reports[0]["results"]["none"]
-    metrics = {name: _spread([report["results"]["none"][name] for report in reports]) for name in first}
+    # Under the rotations that all runs were evaluated under, by whatever command.
+    rotations = [name for name in reports[0]["results"] if all(name in report["results"] for report in reports)]
+    rotated = {rotation: _metrics_of(reports, rotation) for rotation in rotations}
     summary = {
+        "recipe": (Path(path) if Path(path).is_dir() else Path(path).parent).resolve().name,
+        "baseline": recipes[values[0]].baseline,
         "task": reports[0]["task"],
         "dataset": reports[0]["dataset"],
         "setting": setting,
         "values": list(values),
         "main_metric": get_task(reports[0]["task"]).main_metric,
-        "metrics": metrics,
+        "metrics": rotated.pop("none"),
+        "rotated": rotated,
         "validation": [log["validation"] for log in logs],
         "num_parameters": [log["num_parameters"] for log in logs],
         "training_cpu_seconds": [log["training_cpu_seconds"] for log in logs],
         **describe_environment(),
     }
-    (output_dir / SUMMARY_NAME).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    replace_text(output_dir / SUMMARY_NAME, json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def run_folder(setting: str, value: Any) -> str:
+    """Name of the folder of the run with a value of the setting."""
+    return f"{setting}={value}"
 
 
 def format_summary(summary: dict[str, Any]) -> str:
@@ -95,7 +106,13 @@ def _evaluated(folder: Path, data_dir: str | Path | None) -> dict[str, Any]:
     # The test split is read once: a finished evaluation is kept.
     if path.is_file() and path.stat().st_mtime >= (folder / "config.json").stat().st_mtime:
         return json.loads(path.read_text(encoding="utf-8"))
-    return evaluate(folder, data_dir, rotations=["none"])
+    return evaluate(folder, data_dir)
+
+
+def _metrics_of(reports: Sequence[dict[str, Any]], rotation: str) -> dict[str, Any]:
+    results = [report["results"][rotation] for report in reports]
+    names = [name for name in results[0] if name not in ("changed_predictions", "sampled")]
+    return {name: _spread([result[name] for result in results]) for name in names}
 
 
 def _spread(values: list[float]) -> dict[str, Any]:

@@ -196,7 +196,8 @@ def _saved_recipe(output_dir: Path) -> Recipe | None:
 def _finished_log(output_dir: Path, recipe: Recipe) -> dict[str, Any] | None:
     path = output_dir / LOG_NAME
     log = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return log if log is not None and log["recipe"] == recipe.to_dict() else None
+    # As recipes, not as they are written: a release of ours that adds a field does not make runs unfinished.
+    return log if log is not None and Recipe.from_dict(log["recipe"]) == recipe else None
 
 
 def _claim_folder(output_dir: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:

@@ -1,0 +1,44 @@
+"""Write the page of results."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+EPILOG = """examples:
+  cp runs/nci1-folds/summary.json docs/results/nci1.json
+  python scripts/results.py
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Write docs/results.md from goals.yaml and the summaries of scripts/repeat.py beside it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--results", type=Path, default=Path("docs/results"), help="folder of goals.yaml and summaries (%(default)s)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("docs/results.md"), help="default: %(default)s")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    from modeling_sft.folder_errors import FOLDER_ERRORS, error_line
+    from modeling_sft.publishing import read_goals, render_results_page
+    from modeling_sft.training.writing import replace_text
+
+    try:
+        replace_text(arguments.output, render_results_page(read_goals(arguments.results), arguments.results))
+    except FOLDER_ERRORS as error:
+        print(error_line(error), file=sys.stderr)
+        return 2
+    print(f"written to {arguments.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

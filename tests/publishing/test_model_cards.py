@@ -1,0 +1,66 @@
+"""The released models of this repository: they load, give their stored logits, and their pages are up to date."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from modeling_sft.publishing import check_example, compare, prepare, read_goals, render_results_page
+from modeling_sft.training import Recipe, get_task
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "docs" / "results"
+FOLDERS = sorted((ROOT / "model_cards").iterdir())
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_released_model_loads_and_gives_its_logits(folder: Path) -> None:
+    recipe = Recipe.from_yaml(folder)
+    model = get_task(recipe.task).model_class_of(recipe).from_pretrained(folder)
+    assert not model.training
+    check_example(folder / "example.json", model)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_release_is_fit_to_be_published_and_up_to_date(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / folder.name))
+    publication = prepare(copy, f"org/{folder.name}")
+    assert not publication.left_out
+    assert (copy / "model.safetensors").stat().st_size <= 16e6
+    (copy / "README.md").unlink()
+    prepare(copy, f"org/{folder.name}")
+    remedy = "run scripts/release.py"
+    assert (copy / "README.md").read_text() == (folder / "README.md").read_text(), remedy
+    for path in folder.glob("*.py"):
+        assert path.read_text() == (ROOT / "modeling_sft" / path.name).read_text(), f"{path.name}: {remedy}"
+    comparison = json.loads((folder / "comparison.json").read_text())
+    released = comparison.pop("released")
+    assert comparison == compare(read_goals(RESULTS)[folder.name], RESULTS), remedy
+    values = comparison["runs"][0]["values"]
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    assert released == {"seed": str(evaluation["training_seed"])}
+    result = evaluation["results"][comparison["rotation"]][comparison["metric"]]
+    assert result == sorted(values)[(len(values) - 1) // 2], "not the median run"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_release_was_trained_by_the_committed_recipe(folder: Path) -> None:
+    goal = read_goals(RESULTS)[folder.name]
+    committed, trained = Recipe.from_yaml(ROOT / "configuration" / goal.recipe), Recipe.from_yaml(folder)
+    for name in ("task", "dataset", "model", "processor", "augmentation", "importance_scorer", "pretrained"):
+        assert getattr(trained, name) == getattr(committed, name), name
+    # What a run logs, evaluates and saves on its way, and the backend, do not decide its weights.
+    harmless = ("disable_tqdm", "logging_", "eval_strategy", "save_", "load_best_model_at_end")
+    settings = [
+        {name: value for name, value in recipe.training.items() if not name.startswith(harmless)}
+        for recipe in (committed, trained)
+    ]
+    assert settings[0] == settings[1]
+
+
+def test_page_of_results_is_up_to_date() -> None:
+    page = render_results_page(read_goals(RESULTS), RESULTS)
+    assert (ROOT / "docs" / "results.md").read_text() == page, "run scripts/results.py"
