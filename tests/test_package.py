@@ -117,13 +117,16 @@ def run_snippets(text: str, count: int, folder: Path) -> str:
     elsewhere = ("trl", "runs/meshes", "runs/texts", "runs/molecules", "my_graphs.pt")
     snippets = [block for block in blocks if not any(name in block for name in elsewhere)]
     assert len(snippets) == count
+    (folder / "model_cards").symlink_to(ROOT / "model_cards")
     (folder / "snippets.py").write_text("\n".join(snippets), encoding="utf-8")
     return run_python(["snippets.py"], folder, PYTHONPATH=str(ROOT), HF_HOME=str(folder / "cache"))
 
 
 @pytest.mark.slow
 def test_readme_snippets_run(tmp_path: Path):
-    assert "eval_accuracy" in run_snippets(README, 4, tmp_path)
+    if not (ROOT / "model_cards").is_dir():
+        pytest.skip("the sdist has no trained models")
+    assert "eval_accuracy" in run_snippets(README, 5, tmp_path)
 
 
 @pytest.mark.slow

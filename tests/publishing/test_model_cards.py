@@ -13,7 +13,9 @@ from modeling_sft.training import Recipe, get_task
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
-FOLDERS = sorted((ROOT / "model_cards").iterdir())
+FOLDERS = sorted(path.parent for path in ROOT.glob("model_cards/*/config.json"))
+
+pytestmark = pytest.mark.skipif(not RESULTS.is_dir(), reason="the sdist has neither models nor results")
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
