@@ -19,6 +19,7 @@ CORRUPTIONS = {
     "labelled_graphs": {"removed_edges"},
     "weights_of_molecules": None,
 }
+SLOW = ("images", "labelled_graphs")
 
 
 def quiet(line):
@@ -38,7 +39,9 @@ def numbers_of(value):
     return [value] if isinstance(value, float) else []
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CORRUPTIONS]
+)
 def test_a_whole_analysis_agrees_with_evaluation(request, tmp_path, name):
     trained = request.getfixturevalue(name)
     report = run(trained, tmp_path, max_examples=None)
