@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..optional_sft import import_optional
 from ..training.run import CURVES_NAME
+from .card_analysis import check_analysis, render_analysis
 from .comparison import comparison_tables
-from .reports import Result, has_source, numbers_of, results_of
+from .reports import Result, has_source, numbers_of, results_of, unsourced_number
+from .text import rows_under
 from .validation import CheckedFolder
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -51,8 +53,6 @@ _CALLS = {
     "values": 'processor = AutoFeatureExtractor.from_pretrained("{repo}")  # takes arrays (n, features)',
 }
 _FOLDERS = re.compile(r"(?<![^=\s])/(?:[^/\s]*/)*(?=[^/\s])")
-_NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
-_NUMBER_CELL = re.compile(r"[\s\d.,%±+*-]*\d[\s\d.,%±+*-]*")
 
 
 def render_card(
@@ -115,6 +115,7 @@ def render_card(
         results=results,
         comparison=None if checked.comparison is None else comparison_tables(checked.comparison),
         released=None if checked.comparison is None else checked.comparison.get("released"),
+        analysis=render_analysis(checked.analysis, checked.path),
         curves=CURVES_NAME if (checked.path / CURVES_NAME).is_file() else None,
         snippet=_snippet(checked, repo_id),
         license=license_name,
@@ -143,18 +144,22 @@ def without_folders(command: str) -> str:
 
 
 def check_card(
-    card: ModelCard, reports: Mapping[str, Mapping[str, Any]], comparison: Mapping[str, Any] | None = None
+    card: ModelCard,
+    reports: Mapping[str, Mapping[str, Any]],
+    comparison: Mapping[str, Any] | None = None,
+    analysis: Mapping[str, Any] | None = None,
 ) -> None:
     """Check that every result in a card has a source in evaluation files.
 
     Looked at are the model index of the metadata, each entry of which must name a data set, split, metric and
     arguments (rotation, K) that a report has with this value, and the cells of numbers of all tables under a heading
-    with "Results".
+    with "Results". The tables of an analysis are checked by [`check_analysis`].
 
     Args:
         card ([`~huggingface_hub.ModelCard`]): The card.
         reports (`Mapping`): What [`read_reports`] read.
         comparison (`Mapping`, *optional*): Content of `comparison.json`, a further source of numbers in tables.
+        analysis (`Mapping`, *optional*): What [`read_analysis`] read.
 
     Raises:
         ValueError: If a number has no source, or the card has no results at all.
@@ -180,15 +185,12 @@ def check_card(
                 f"{', '.join(reports)}: {remedy}"
             )
     numbers = numbers_of({**reports, "comparison": comparison or {}})
-    for row in _result_rows(card.text):
-        for cell in row:
-            if _NUMBER_CELL.fullmatch(cell):
-                for number in _NUMBER.findall(cell):
-                    if not has_source(number, numbers):
-                        raise ValueError(
-                            f"The card's table of results says {number}, which has no source in "
-                            f"{', '.join(reports)}: {remedy}"
-                        )
+    number = unsourced_number(rows_under(card.text, "result"), numbers)
+    if number is not None:
+        raise ValueError(
+            f"The card's table of results says {number}, which has no source in {', '.join(reports)}: {remedy}"
+        )
+    check_analysis(card.text, analysis)
 
 
 def _index_entry(result: Result, task: str) -> EvalResult:
@@ -208,16 +210,6 @@ def _index_entry(result: Result, task: str) -> EvalResult:
 
 def _written(arguments: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in arguments.items())
-
-
-def _result_rows(text: str) -> Iterator[list[str]]:
-    level = 0  # of the heading of results that the line stands under; 0 for none
-    for line in text.splitlines():
-        heading = re.match(r"(#+)\s+(.*)", line)
-        if heading and (level == 0 or len(heading[1]) <= level):
-            level = len(heading[1]) if "result" in heading[2].lower() else 0
-        elif level and line.lstrip().startswith("|"):
-            yield [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
 def _snippet(checked: CheckedFolder, repo_id: str) -> str:

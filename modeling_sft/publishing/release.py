@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..analysis.report import ANALYSIS_NAME
 from ..training.evaluation import EVALUATION_NAME
 from ..training.recipe import RECIPE_NAME, Recipe
 from ..training.repetition import SUMMARY_NAME, run_folder
@@ -56,12 +57,9 @@ def release(goal: Goal, runs: str | Path, output_dir: str | Path, results_dir: s
     shutil.copyfile(source / RECIPE_NAME, folder / RECIPE_NAME)
     if (source / CURVES_NAME).is_file():
         shutil.copyfile(source / CURVES_NAME, folder / CURVES_NAME)
-    for name in (LOG_NAME, EVALUATION_NAME):
-        content = json.loads((source / name).read_text(encoding="utf-8"))
-        content["command"] = without_folders(content["command"])
-        if name == EVALUATION_NAME:
-            content["model"] = goal.name
-        replace_text(folder / name, json.dumps(content, indent=2) + "\n")
+    shutil.copyfile(source / LOG_NAME, folder / LOG_NAME)
+    report = json.loads((source / EVALUATION_NAME).read_text(encoding="utf-8"))
+    replace_text(folder / EVALUATION_NAME, json.dumps(report | {"model": goal.name}, indent=2) + "\n")
     write_example(folder / EXAMPLE_NAME, model, processor)
     return _save(goal, folder, model, processor, results_dir)
 
@@ -69,7 +67,7 @@ def release(goal: Goal, runs: str | Path, output_dir: str | Path, results_dir: s
 def refresh(goal: Goal, output_dir: str | Path, results_dir: str | Path) -> dict[str, Any]:
     """Renew what a release holds beside its weights and measurements: the code, and the comparison.
 
-    The card is deleted, for `scripts/publish.py` to write it anew.
+    Paths of the machine are taken out of a new analysis. The card is deleted, for `scripts/publish.py` to write it anew.
 
     Args:
         goal, output_dir, results_dir: As for [`release`].
@@ -102,6 +100,11 @@ def _save(goal: Goal, folder: Path, model: Any, processor: Any, results_dir: str
         raise ValueError(f"There is no {goal.recipe}.json in `results_dir` {results_dir}: release the runs anew.")
     comparison["released"] = {summary["setting"]: _median_setting(summary, goal.rotation)}
     replace_text(folder / COMPARISON_NAME, json.dumps(comparison, indent=2) + "\n")
+    for name in (LOG_NAME, EVALUATION_NAME, ANALYSIS_NAME):
+        if (folder / name).is_file():
+            content = json.loads((folder / name).read_text(encoding="utf-8"))
+            content["command"] = without_folders(content["command"])
+            replace_text(folder / name, json.dumps(content, indent=2) + "\n")
     (folder / CARD_NAME).unlink(missing_ok=True)
     return comparison
 

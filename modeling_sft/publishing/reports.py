@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from ..training.tasks import get_task
 
 _REPORT_FIELDS = ("task", "dataset", "split", "num_examples", "num_parameters", "date", "results")
+_NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
+_NUMBER_CELL = re.compile(r"[\s\d.,%±+*-]*\d[\s\d.,%±+*-]*")
 _NO_METRICS = ("changed_predictions", "sampled")
 
 
@@ -149,3 +152,13 @@ def has_source(text: str, numbers: set[float]) -> bool:
     mantissa, _, exponent = text.lower().partition("e")
     decimals = len(mantissa.partition(".")[2]) - int(exponent or 0)
     return decimals > 0 and any(abs(value - number) <= 0.5000001 * 10.0**-decimals for number in numbers)
+
+
+def unsourced_number(rows: Iterable[Sequence[str]], numbers: set[float]) -> str | None:
+    """The first number, in a cell of numbers alone, that is none of some numbers; None if there is no such one."""
+    for cell in (cell for row in rows for cell in row):
+        if _NUMBER_CELL.fullmatch(cell):
+            for number in _NUMBER.findall(cell):
+                if not has_source(number, numbers):
+                    return number
+    return None

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ..analysis.report import ANALYSIS_NAME
 from ..folder_errors import FOLDER_ERRORS
 from ..training.recipe import Recipe
 from ..training.run import LOG_NAME
 from ..training.tasks import Task, get_task
+from .card_analysis import read_analysis
 from .comparison import COMPARISON_NAME
 from .example import example_inputs
 from .reports import read_json, read_reports
@@ -34,6 +36,7 @@ class CheckedFolder:
         log (`dict`): Content of `training_log.json`.
         reports (`dict`): Content of the evaluation files, by name.
         comparison (`dict`, *optional*): Content of `comparison.json`.
+        analysis (`dict`, *optional*): Content of `analysis.json`, where there is one.
     """
 
     path: Path
@@ -45,6 +48,7 @@ class CheckedFolder:
     log: dict[str, Any]
     reports: dict[str, dict[str, Any]]
     comparison: dict[str, Any] | None = None
+    analysis: dict[str, Any] | None = None
 
 
 def check_folder(folder: str | Path) -> CheckedFolder:
@@ -72,18 +76,20 @@ def check_folder(folder: str | Path) -> CheckedFolder:
     model = _load_strictly(path, task.model_class_of(recipe))
     _check_forward_pass(path, model, task)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    for name, report in reports.items():
+    analysis = read_analysis(path)
+    sources = reports if analysis is None else {**reports, ANALYSIS_NAME: analysis}
+    for name, report in sources.items():
         for what, expected in (("num_parameters", num_parameters), ("task", recipe.task)):
             if report[what] != expected:
                 raise ValueError(
                     f"{name} belongs to another model: its {what} is {report[what]}, this one's {expected}. "
-                    "Run scripts/evaluate.py again."
+                    f"Run scripts/{'analyze' if name == ANALYSIS_NAME else 'evaluate'}.py again."
                 )
     comparison = None
     if (path / COMPARISON_NAME).is_file():
         comparison = read_json(path / COMPARISON_NAME, ("metric", "runs", "published"), "scripts/release.py")
     return CheckedFolder(
-        path, type(model).__name__, model.config, num_parameters, task, recipe, log, reports, comparison
+        path, type(model).__name__, model.config, num_parameters, task, recipe, log, reports, comparison, analysis
     )
 
 
