@@ -67,7 +67,7 @@ def release(goal: Goal, runs: str | Path, output_dir: str | Path, results_dir: s
 def refresh(goal: Goal, output_dir: str | Path, results_dir: str | Path) -> dict[str, Any]:
     """Renew what a release holds beside its weights and measurements: the code, and the comparison.
 
-    Paths of the machine are taken out of a new analysis. The card is deleted, for `scripts/publish.py` to write it anew.
+    Paths of the machine are taken out of a new analysis. The card is deleted: `scripts/publish.py` writes it anew.
 
     Args:
         goal, output_dir, results_dir: As for [`release`].
