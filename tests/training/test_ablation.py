@@ -23,7 +23,7 @@ from tiny_recipes import TINY_SEQUENCE, tiny_settings
 ROOT = Path(__file__).resolve().parents[2]
 STUDY: dict[str, Any] = {
     "recipe": "recipe.yaml",
-    "overrides": ["training.max_steps=2", "training.save_steps=1", "training.eval_steps=1"],
+    "overrides": ["training.max_steps=2", "training.save_steps=2", "training.eval_steps=2"],
     "seeds": [0, 1],
     "comparisons": {
         "noise": {
