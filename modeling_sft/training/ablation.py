@@ -79,7 +79,9 @@ def _run(
     missing = [setting for setting in settings if all(entry["settings"] != setting for entry in known)]
     if result is None or missing:
         # A finished training comes back as its log.
-        log = train(run.recipe, folder, data_dir, resume=True, prepare_model=partial(use_sampler, sampler=run.sampler))
+        log = train(
+            run.recipe, folder, data_dir, folder.is_dir(), prepare_model=partial(use_sampler, sampler=run.sampler)
+        )
         evaluations, num_examples = _evaluate(run, folder, missing, data_dir)
         losses = [entry["loss"] for entry in log["log_history"] if "loss" in entry]
         result = {
