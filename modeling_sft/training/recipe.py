@@ -249,7 +249,7 @@ class Recipe:
             path = path / RECIPE_NAME
         if not path.is_file():
             raise ValueError(f"There is no recipe at `{path}`.")
-        settings = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        settings = parse_yaml(path.read_text(encoding="utf-8"), str(path))
         if not isinstance(settings, dict):
             raise ValueError(f"`{path}` must hold a mapping of sections, got {type(settings).__name__}.")
         for override in overrides:
@@ -281,8 +281,16 @@ class Recipe:
                 raise ValueError(f"`training.{name}` must be a number, got {value!r}.")
 
 
-def _parse_yaml(text: str, source: str) -> Any:
-    """Parse YAML, with 1e-3 as a number and no as a word (as in YAML 1.2), and repeated keys as an error."""
+def parse_yaml(text: str, source: str) -> Any:
+    """Parse YAML, with 1e-3 as a number and no as a word (as in YAML 1.2), and repeated keys as an error.
+
+    Args:
+        text (`str`): The YAML.
+        source (`str`): Where it comes from, for messages.
+
+    Raises:
+        ValueError: If it is not valid, repeats a key, or holds too many values.
+    """
     yaml: Any = import_optional("yaml", "train")
 
     class Loader(yaml.SafeLoader):
@@ -330,4 +338,4 @@ def _apply_override(settings: dict[str, Any], override: str) -> None:
         target = target[part]
         if not isinstance(target, dict):
             raise ValueError(f"Override `{override}`: `{part}` is a value, not a section.")
-    target[path[-1]] = _parse_yaml(text, override)
+    target[path[-1]] = parse_yaml(text, override)

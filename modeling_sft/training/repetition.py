@@ -112,10 +112,11 @@ def _evaluated(folder: Path, data_dir: str | Path | None) -> dict[str, Any]:
 def _metrics_of(reports: Sequence[dict[str, Any]], rotation: str) -> dict[str, Any]:
     results = [report["results"][rotation] for report in reports]
     names = [name for name in results[0] if name not in ("changed_predictions", "sampled")]
-    return {name: _spread([result[name] for result in results]) for name in names}
+    return {name: spread_of([result[name] for result in results]) for name in names}
 
 
-def _spread(values: list[float]) -> dict[str, Any]:
+def spread_of(values: list[float]) -> dict[str, Any]:
+    """Values with their mean and standard deviation (divisor n - 1; None for one value)."""
     return {
         "values": values,
         "mean": float(np.mean(values)),

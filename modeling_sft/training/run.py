@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def train(
     data_dir: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    prepare_model: Callable[[Any], None] | None = None,
 ) -> dict[str, Any]:
     """Train a model as a recipe says, select the best checkpoint on the validation data, and save everything.
 
@@ -84,6 +86,8 @@ def train(
         resume (`bool`): Continue an interrupted run from its last whole checkpoint, to the same weights as without
             the interruption; starts from the beginning if there is none.
         overwrite (`bool`): Delete an earlier run in the folder first.
+        prepare_model (`Callable`, *optional*): Called with the model once it is built, on resuming too: for what no
+            recipe can say, such as `set_sampler`.
 
     Returns:
         `dict`: The content of `training_log.json`: `validation` (metrics, empty without validation data), `recipe`,
@@ -117,6 +121,8 @@ def train(
     model: Any = task.build_model(recipe, train_rows)
     if recipe.attn_implementation is not None:
         model.set_attn_implementation(recipe.attn_implementation)
+    if prepare_model is not None:
+        prepare_model(model)
     trainer = _build_trainer(task, recipe, model, arguments, train_rows, validation_rows)
     # After Trainer's own seeding: processes that draw the same sampling noise would waste it.
     set_seed(recipe.seed, device_specific=True)

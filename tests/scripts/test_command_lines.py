@@ -55,6 +55,7 @@ def recipe(tmp_path):
         ("evaluate.py", ["FOLDER", "--rotations", "--sampled_passes", "--num_sampled_tokens", "accelerate launch"]),
         ("analyze.py", ["FOLDER", "--max_examples", "--only", "sampled_tokens", "calibration", "examples"]),
         ("repeat.py", ["RECIPE.yaml", "--over", "dataset.fold", "--resume", "seed=0,1,2"]),
+        ("ablate.py", ["STUDY.yaml", "--only", "--list", "--resume", "--report", "--docs", "--figures"]),
         ("demo.py", ["--output_dir", "section.name=value"]),
         ("figures.py", ["rank", "examples"]),
     ],
@@ -72,6 +73,7 @@ def test_help_names_every_option_quickly(script, words):
         (["scripts/train.py", "configuration/digits/recipe.yaml", "model.hiden_size=3"], "did you mean `hidden_size`"),
         (["scripts/evaluate.py", "no/such/folder"], "no saved model"),
         (["scripts/analyze.py", "no/such/folder"], "no saved model"),
+        (["scripts/ablate.py", "no/such/study.yaml"], "no study file"),
     ],
 )
 def test_mistakes_end_in_one_line(arguments, message, monkeypatch, capsys):

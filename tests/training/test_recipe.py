@@ -6,7 +6,7 @@ import yaml
 
 from modeling_sft.optional_sft import import_optional
 from modeling_sft.training import Recipe, SamplingNoiseSchedule
-from modeling_sft.training.recipe import _parse_yaml
+from modeling_sft.training.recipe import parse_yaml
 from tiny_recipes import tiny_recipe, tiny_settings
 
 
@@ -36,7 +36,7 @@ def test_overrides_replace_add_and_remove(tmp_path):
 
 
 def test_yaml_numbers_and_words():
-    values = _parse_yaml("{a: 1e-3, b: no, c: true, d: -2E+5, e: 3, f: null}", "text")
+    values = parse_yaml("{a: 1e-3, b: no, c: true, d: -2E+5, e: 3, f: null}", "text")
     assert values == {"a": 1e-3, "b": "no", "c": True, "d": -2e5, "e": 3, "f": None}
 
 

@@ -1,0 +1,130 @@
+"""Ablations as text: Markdown tables, and the page of committed results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .ablation_inference import inference_label
+from .tasks import get_task
+
+_INTRODUCTION = (
+    "Written by `python scripts/ablate.py --report ... --docs docs/ablations.md` from the results of "
+    "`scripts/ablate.py` in `docs/ablations/`. Do not edit this page.",
+    "",
+    "Each study changes one recipe, shortened so that a training takes minutes: the numbers rank choices, and are no "
+    "results of the published recipes ([results.md](results.md)). Every variant is trained once per seed and measured "
+    "on validation data, which the weights were not fitted to; the test split is not touched. Settings of inference "
+    "(systematic or topk, K) change the selection of the same trained weights. A deviation is the standard deviation "
+    "between seeds (divisor n - 1). A difference smaller than the larger of the two standard deviations is called a "
+    "tie.",
+)
+
+
+def read_results(path: str | Path) -> dict[str, Any]:
+    """Read the results that [`ablate`] wrote.
+
+    Raises:
+        ValueError: If there is no such file, or it holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"There are no results at `{path}`: name a results.json that scripts/ablate.py wrote.")
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"`{path}` is not valid JSON: {error}") from error
+    names = ("study", "task", "metric", "comparisons")
+    if not isinstance(results, dict) or any(name not in results for name in names):
+        raise ValueError(f"`{path}` does not hold results of an ablation ({', '.join(names)}).")
+    return results
+
+
+def format_ablation(results: Mapping[str, Any]) -> str:
+    """Lay out the results of [`ablate`]: one Markdown table per comparison, the reference's row first and bold.
+
+    Fractions are in percent, differences in points; `±` is the standard deviation between seeds.
+    """
+    sections = (_section(comparison, results) for comparison in results["comparisons"].values())
+    return "\n\n".join("\n".join(section) for section in sections)
+
+
+def format_measurement(results: Mapping[str, Any]) -> str:
+    """Say in a sentence what was measured, on what hardware and when."""
+    changes = ", ".join(f"`{override}`" for override in results["overrides"])
+    runs = results["num_runs"]
+    unfinished = "" if runs["finished"] >= runs["planned"] else f", {runs['planned'] - runs['finished']} not finished"
+    return (
+        f"Recipe `{results['recipe']}`{f' with {changes}' if changes else ''}: {results['dataset']}, "
+        f"{results['num_examples']} validation examples, seeds {', '.join(map(str, results['seeds']))}, "
+        f"{runs['planned']} trainings{unfinished}. Measured on {results['hardware']}, {results['date'][:10]}."
+    )
+
+
+def render_ablations_page(studies: Sequence[Mapping[str, Any]], figures: Mapping[str, str]) -> str:
+    """Render the page of several studies as Markdown.
+
+    Args:
+        studies (`Sequence[Mapping]`): What [`read_results`] read.
+        figures (`Mapping[str, str]`): Study -> path of its figure, as seen from the page.
+    """
+    lines = ["# Ablations", "", *_INTRODUCTION]
+    for results in studies:
+        name = results["study"]
+        lines += ["", f"## {name}", "", format_measurement(results), "", f"![{name}]({figures[name]})", ""]
+        lines.append(format_ablation(results))
+    return "\n".join(lines) + "\n"
+
+
+def ordered_variants(comparison: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Labels and variants of a comparison, the reference first."""
+    return sorted(comparison["variants"].items(), key=lambda item: not item[1]["is_reference"])
+
+
+def _section(comparison: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[str]:
+    is_plain = results["metric"] in get_task(results["task"]).plain_metrics
+    metric = results["metric"].replace("_", " ") + ("" if is_plain else " (%)")
+    yield f"### {comparison['title']}"
+    yield ""
+    yield f"| variant | inference | {metric} | against reference | of each seed | training loss | CPU seconds |"
+    yield "|---|---|---|---|---|---|---|"
+    variants = ordered_variants(comparison)
+    references: dict[str, Mapping[str, Any]] = {}
+    if variants[0][1]["is_reference"]:
+        references = {inference_label(entry["settings"]): entry for entry in variants[0][1]["inference"]}
+    for label, variant in variants:
+        name = f"**{label}** (reference)" if variant["is_reference"] else label
+        for entry in variant["inference"]:
+            setting = inference_label(entry["settings"])
+            against = "" if variant["is_reference"] else _difference(entry, references.get(setting), is_plain)
+            cells = [name, setting, _mean(entry, is_plain), against]
+            cells.append(", ".join(_shown(value, is_plain) for value in entry["values"]))
+            cells += [_average(variant["final_training_loss"], 3), _average(variant["training_cpu_seconds"], 0)]
+            yield f"| {' | '.join(cells)} |"
+
+
+def _difference(entry: Mapping[str, Any], reference: Mapping[str, Any] | None, is_plain: bool) -> str:
+    if reference is None:
+        return "-"
+    difference = entry["mean"] - reference["mean"]
+    deviations = [each["std"] for each in (entry, reference) if each["std"] is not None]
+    # One seed has no deviation to judge by.
+    is_tie = len(deviations) == 2 and abs(difference) < max(deviations)
+    shown = f"{difference:+.4f}" if is_plain else f"{100 * difference:+.2f}"
+    return f"{shown} (tie)" if is_tie else shown
+
+
+def _mean(entry: Mapping[str, Any], is_plain: bool) -> str:
+    deviation = "" if entry["std"] is None else f" ± {_shown(entry['std'], is_plain)}"
+    return _shown(entry["mean"], is_plain) + deviation
+
+
+def _shown(value: float, is_plain: bool) -> str:
+    return f"{value:.4f}" if is_plain else f"{100 * value:.2f}"
+
+
+def _average(values: Sequence[float | None], digits: int) -> str:
+    known = [value for value in values if value is not None]
+    return f"{sum(known) / len(known):.{digits}f}" if known else "-"
