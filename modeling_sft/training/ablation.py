@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
+from ..optional_sft import import_optional
 from .ablation_inference import inference_setting, use_sampler
 from .ablation_study import Run, Study, Variant
 from .environment import describe_environment
@@ -62,6 +62,7 @@ def ablate(
     # A resumed part of a study must not take the other parts out of the results.
     finished = {key: result for key, (run, _) in study.runs().items() if (result := _finished(run, output_dir))}
     results: dict[str, Any] = {}
+    tqdm = import_optional("tqdm.auto", "train").tqdm
     for run, settings in tqdm(planned.values(), desc=f"runs of {study.name}", unit="run"):
         finished[run.key] = _run(run, settings, output_dir, data_dir)
         results = _results(study, finished)

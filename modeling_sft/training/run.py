@@ -13,7 +13,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, T
 from transformers.utils import logging
 
 from ..optional_sft import import_optional
-from .callbacks import DatasetEpochCallback, ProcessorTimeCallback, SamplingNoiseCallback
+from .callbacks import DatasetEpochCallback, HeapTrimCallback, ProcessorTimeCallback, SamplingNoiseCallback
 from .checkpoints import STATE_NAME, best_checkpoint_of, find_last_checkpoint, training_had_finished
 from .environment import describe_environment
 from .figures import plot_training_curves
@@ -175,7 +175,7 @@ def _build_trainer(
     processor = task.build_processor(recipe)
     arguments.label_names = task.label_names(model.config)
     train_data = task.prepare_training(train_rows, processor, recipe.seed, task.build_augmentation(recipe))
-    callbacks: list[Any] = [DatasetEpochCallback(train_data), ProcessorTimeCallback()]
+    callbacks: list[Any] = [DatasetEpochCallback(train_data), ProcessorTimeCallback(), HeapTrimCallback()]
     if recipe.sampling_noise_schedule is not None:
         callbacks.append(SamplingNoiseCallback(model.config.sampling_noise, recipe.sampling_noise_schedule))
     if recipe.early_stopping is not None:

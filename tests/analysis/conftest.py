@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,25 +22,32 @@ class Trained(NamedTuple):
     data: Path | None
 
 
-@pytest.fixture(scope="package", autouse=True)
-def few_digits():
-    """The digits are read in part, for all tests of this folder."""
+@contextmanager
+def reading_few_digits() -> Iterator[None]:
     splits = tasks.point_clouds.load_point_cloud_dataset("digits")
     few = {"train": splits["train"].select(range(80)), "test": splits["test"].select(range(41))}
     with pytest.MonkeyPatch.context() as context:
         loader = staticmethod(lambda name, data_dir: few)
-        context.setattr(tasks.point_clouds.PointCloudClassificationTask, "load_dataset", loader)
-        yield few
+        context.setattr(tasks.point_clouds.PointCloudTask, "load_dataset", loader)
+        yield
 
 
-@pytest.fixture(scope="package")
-def digits(tmp_path_factory, few_digits) -> Trained:
+@pytest.fixture(scope="module", autouse=True)
+def few_digits():
+    """The digits are read in part, for all tests of this folder."""
+    with reading_few_digits():
+        yield
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Trained:
     folder = tmp_path_factory.mktemp("digits") / "run"
-    train(tiny_recipe(*SHORT, "dataset.validation_fraction=0.2"), folder)
+    with reading_few_digits():
+        train(tiny_recipe(*SHORT, "dataset.validation_fraction=0.2"), folder)
     return Trained(folder, None)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def texts(tmp_path_factory) -> Trained:
     data = tmp_path_factory.mktemp("texts")
     rng = np.random.default_rng(0)
@@ -54,7 +63,7 @@ def texts(tmp_path_factory) -> Trained:
     return Trained(folder, data)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def images(tmp_path_factory) -> Trained:
     data = tmp_path_factory.mktemp("images")
     (data / "mnist").mkdir()
@@ -82,7 +91,7 @@ def write_molecules(path: Path, count: int) -> None:
             writer.writerow([smiles, smell, f"{acid}.0", "" if row % 7 == 3 else f"{amine}.0", 14.0 * length])
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def molecules(tmp_path_factory) -> Path:
     data = tmp_path_factory.mktemp("molecules")
     write_molecules(data / "train.csv", 40)
@@ -90,14 +99,14 @@ def molecules(tmp_path_factory) -> Path:
     return data
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def graphs(tmp_path_factory, molecules) -> Trained:
     folder = tmp_path_factory.mktemp("graph-model") / "run"
     train(tiny_graph_recipe(*SHORT, "dataset.target_columns=[smell]"), folder, molecules)
     return Trained(folder, molecules)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def labelled_graphs(tmp_path_factory, molecules) -> Trained:
     folder = tmp_path_factory.mktemp("multi-label-model") / "run"
     task = ("task=graph-multi-label-classification", "dataset.target_columns=[acid,amine]")
@@ -105,7 +114,7 @@ def labelled_graphs(tmp_path_factory, molecules) -> Trained:
     return Trained(folder, molecules)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def weights_of_molecules(tmp_path_factory, molecules) -> Trained:
     folder = tmp_path_factory.mktemp("regression-model") / "run"
     train(tiny_graph_recipe(*SHORT, "task=graph-regression", "dataset.target_columns=[weight]"), folder, molecules)

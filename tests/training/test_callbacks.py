@@ -1,4 +1,6 @@
 import json
+import platform
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +9,7 @@ from transformers import TrainerState
 
 from modeling_sft import SFTForPointCloudClassification
 from modeling_sft.training import DatasetEpochCallback, SamplingNoiseCallback, SamplingNoiseSchedule, train
+from modeling_sft.training.callbacks import HeapTrimCallback
 from modeling_sft.training.tasks import PointCloudClassificationTask
 from tiny_recipes import tiny_recipe
 
@@ -72,3 +75,25 @@ def test_dataset_learns_the_epoch():
         DatasetEpochCallback(dataset).on_epoch_begin(None, TrainerState(epoch=epoch), None)
     assert epochs == [0, 0, 1, 3]
     DatasetEpochCallback([]).on_epoch_begin(None, TrainerState(epoch=1.0), None)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_freed_memory_goes_back_to_the_system():
+    def resident() -> int:
+        status = Path("/proc/self/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) // 1024
+
+    # Below the size that glibc maps by itself; every eighth block stays, so the heap has holes.
+    blocks = [torch.ones(16_000) for _ in range(4_000)]
+    del blocks[1::8], blocks[1::7], blocks[1::6], blocks[1::5], blocks[1::4], blocks[1::3], blocks[1::2]
+    before = resident()
+    callback = HeapTrimCallback(steps=100)
+    arguments = {"args": None, "control": None}
+    callback.on_step_end(state=SimpleNamespace(global_step=99), **arguments)
+    assert before - resident() < 20
+    callback.on_step_end(state=SimpleNamespace(global_step=200), **arguments)
+    assert before - resident() > 100
+    del blocks
+    before = resident()
+    callback.on_evaluate(state=SimpleNamespace(global_step=201), **arguments)
+    assert before >= resident()
