@@ -109,6 +109,7 @@ def test_only_the_sections_asked_for_are_made(digits, tmp_path):
     assert not (tmp_path / "failures.png").exists() and (tmp_path / "analysis.png").is_file()
 
 
+@pytest.mark.slow
 def test_drawn_examples_depend_on_the_seed_and_keep_their_place_in_the_split(digits, tmp_path):
     reports = [run(digits, tmp_path, only=["failures"], seed=seed, max_examples=30) for seed in (0, 0, 1)]
     assert reports[0]["failures"] == reports[1]["failures"] != reports[2]["failures"]

@@ -83,6 +83,7 @@ def finished(digits: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[St
     return study, folder / "runs", ablate(study, folder / "runs")
 
 
+@pytest.mark.slow
 def test_equal_variants_are_trained_once(finished: tuple[Study, Path, dict[str, Any]]) -> None:
     study, output_dir, results = finished
     # Without noise, as it is, soft, random, farthest; each with two seeds.
@@ -97,6 +98,7 @@ def test_equal_variants_are_trained_once(finished: tuple[Study, Path, dict[str, 
     assert len(study.runs(["sampler"])) == 6
 
 
+@pytest.mark.slow
 def test_results_are_those_of_the_runs(finished: tuple[Study, Path, dict[str, Any]]) -> None:
     _, output_dir, results = finished
     assert json.loads((output_dir / "results.json").read_text()) == results
@@ -114,6 +116,7 @@ def test_results_are_those_of_the_runs(finished: tuple[Study, Path, dict[str, An
         assert entry["std"] == pytest.approx(np.std(entry["values"], ddof=1))
 
 
+@pytest.mark.slow
 def test_inference_changes_results_and_nothing_else(finished: tuple[Study, Path, dict[str, Any]]) -> None:
     _, output_dir, _ = finished
     evaluator = Evaluator(next(output_dir.glob("as-it-is-seed0-*")), split="validation")
@@ -135,6 +138,7 @@ def test_inference_changes_results_and_nothing_else(finished: tuple[Study, Path,
     assert all(torch.equal(value, weights[name]) for name, value in evaluator.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_samplers_train_and_evaluate(
     finished: tuple[Study, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +165,7 @@ def test_samplers_train_and_evaluate(
     assert found["inference"] == before["inference"]
 
 
+@pytest.mark.slow
 def test_interrupted_study_resumes(digits: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = Study.from_yaml(write_study(tmp_path, STUDY | {"seeds": [0]}))
     evaluated: list[str] = []
@@ -274,6 +279,7 @@ def test_tables_say_what_is_a_tie() -> None:
     assert "tie" not in format_ablation(results_of({"near": 0.501, "base": 0.5}, None))
 
 
+@pytest.mark.slow
 def test_page_and_figures(
     finished: tuple[Study, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
