@@ -11,6 +11,7 @@ from typing import Any
 
 from ..optional_sft import import_optional
 from ..training.recipe import reject_unknown_names
+from ..training.repetition import format_metric
 from ..training.tasks import get_task
 
 COMPARISON_NAME = "comparison.json"
@@ -157,8 +158,9 @@ def comparison_tables(comparison: Mapping[str, Any]) -> str:
         minutes = ["-" if value is None else f"{value:.1f}" for value in run["training_cpu_minutes"]]
         cells = (
             f"{run['baseline'] or 'SFT'} (`{run['recipe']}`)",
-            ", ".join(shown(value, plain) for value in run["values"]),
-            f"{shown(run['mean'], plain)}" + ("" if run["std"] is None else f" ± {shown(run['std'], plain)}"),
+            ", ".join(format_metric(value, plain) for value in run["values"]),
+            f"{format_metric(run['mean'], plain)}"
+            + ("" if run["std"] is None else f" ± {format_metric(run['std'], plain)}"),
             f"{run['num_parameters']:,}",
             ", ".join(minutes),
         )
@@ -166,11 +168,6 @@ def comparison_tables(comparison: Mapping[str, Any]) -> str:
     if comparison["published"]:
         lines += ["", f"| published by others | {metric} | source | remark |", "|---|---|---|---|"]
         for entry in comparison["published"]:
-            value = shown(entry["value"], plain)
+            value = format_metric(entry["value"], plain)
             lines.append(f"| {entry['model']} | {value} | {entry['source']} | {entry.get('remark', '')} |")
     return "\n".join(lines)
-
-
-def shown(value: float, is_plain: bool) -> str:
-    """A result as tables show it."""
-    return f"{value:.4f}" if is_plain else f"{100 * value:.2f}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..training.repetition import format_metric
 from ..training.tasks import get_task
 
 _REPORT_FIELDS = ("task", "dataset", "split", "num_examples", "num_parameters", "date", "results")
@@ -52,7 +53,7 @@ class Result:
     @property
     def shown(self) -> str:
         """The number as a card's table shows it."""
-        return f"{self.value:.4f}" if self.is_plain else f"{100 * self.value:.2f}"
+        return format_metric(self.value, self.is_plain)
 
 
 def read_reports(folder: str | Path) -> dict[str, dict[str, Any]]:

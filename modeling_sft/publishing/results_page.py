@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .comparison import Goal, compare, comparison_tables, shown
+from ..training.repetition import format_metric
+from .comparison import Goal, compare, comparison_tables
 
 _INTRODUCTION = (
     "Written by `python scripts/results.py` from the summaries in `docs/results/`, which `scripts/repeat.py` wrote; "
@@ -45,13 +46,13 @@ def _overview(name: str, goal: Goal, comparison: dict[str, Any] | None) -> tuple
         plain_goals = (f"{goal.required:g}: not measured", f"{goal.target:g}: not measured")
         return (name, "", "", "", *plain_goals)
     plain, run = comparison["is_plain"], comparison["runs"][0]
-    deviation = "" if run["std"] is None else f" ± {shown(run['std'], plain)}"
+    deviation = "" if run["std"] is None else f" ± {format_metric(run['std'], plain)}"
     rotation = "" if goal.rotation == "none" else f", test data rotated ({goal.rotation})"
     return (
         f"[{name}](#{name})",
         comparison["dataset"] + rotation,
         comparison["metric"].replace("_", " ") + ("" if plain else " (%)"),
-        shown(run["mean"], plain) + deviation,
+        format_metric(run["mean"], plain) + deviation,
         _verdict(comparison, goal.required),
         _verdict(comparison, goal.target),
     )
@@ -62,7 +63,7 @@ def _verdict(comparison: Mapping[str, Any], goal: float) -> str:
     values = sorted(comparison["runs"][0]["values"])
     median = values[(len(values) - 1) // 2]
     reached = median >= goal if comparison["greater_is_better"] else median <= goal
-    return f"{shown(goal, comparison['is_plain'])}: {'reached' if reached else '**missed**'}"
+    return f"{format_metric(goal, comparison['is_plain'])}: {'reached' if reached else '**missed**'}"
 
 
 def _section(comparison: Mapping[str, Any]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .ablation_inference import inference_label
+from .repetition import format_metric
 from .tasks import get_task
 
 _INTRODUCTION = (
@@ -100,7 +101,7 @@ def _section(comparison: Mapping[str, Any], results: Mapping[str, Any]) -> Itera
             setting = inference_label(entry["settings"])
             against = "" if variant["is_reference"] else _difference(entry, references.get(setting), is_plain)
             cells = [name, setting, _mean(entry, is_plain), against]
-            cells.append(", ".join(_shown(value, is_plain) for value in entry["values"]))
+            cells.append(", ".join(format_metric(value, is_plain) for value in entry["values"]))
             cells += [_average(variant["final_training_loss"], 3), _average(variant["training_cpu_seconds"], 0)]
             yield f"| {' | '.join(cells)} |"
 
@@ -117,12 +118,8 @@ def _difference(entry: Mapping[str, Any], reference: Mapping[str, Any] | None, i
 
 
 def _mean(entry: Mapping[str, Any], is_plain: bool) -> str:
-    deviation = "" if entry["std"] is None else f" ± {_shown(entry['std'], is_plain)}"
-    return _shown(entry["mean"], is_plain) + deviation
-
-
-def _shown(value: float, is_plain: bool) -> str:
-    return f"{value:.4f}" if is_plain else f"{100 * value:.2f}"
+    deviation = "" if entry["std"] is None else f" ± {format_metric(entry['std'], is_plain)}"
+    return format_metric(entry["mean"], is_plain) + deviation
 
 
 def _average(values: Sequence[float | None], digits: int) -> str:

@@ -122,3 +122,8 @@ def spread_of(values: list[float]) -> dict[str, Any]:
         "mean": float(np.mean(values)),
         "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
     }
+
+
+def format_metric(value: float, is_plain: bool) -> str:
+    """A metric as tables show it: fractions in percent."""
+    return f"{value:.4f}" if is_plain else f"{100 * value:.2f}"
