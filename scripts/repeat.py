@@ -42,6 +42,7 @@ def main() -> int:
     arguments = parse_arguments()
     from transformers.utils import logging
 
+    from modeling_sft.folder_errors import error_line
     from modeling_sft.training import format_summary, repeat
 
     logging.disable_progress_bar()  # of loading and saving; training keeps its own
@@ -55,8 +56,8 @@ def main() -> int:
         summary = repeat(
             path, setting, values.split(","), output_dir, arguments.data_dir, arguments.overrides, arguments.resume
         )
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError, ImportError) as error:
+        print(error_line(error), file=sys.stderr)
         return 2
     print(format_summary(summary))
     print(f"written to {output_dir / 'summary.json'}")

@@ -48,6 +48,7 @@ def main() -> int:
     from accelerate import PartialState
     from transformers.utils import logging
 
+    from modeling_sft.folder_errors import error_line
     from modeling_sft.training import Recipe, train
 
     logging.disable_progress_bar()  # of loading and saving; training keeps its own
@@ -56,8 +57,8 @@ def main() -> int:
         recipe = Recipe.from_yaml(recipe_path, arguments.overrides)
         output_dir = arguments.output_dir or Path("runs") / recipe_path.resolve().parent.name
         log = train(recipe, output_dir, arguments.data_dir, resume=arguments.resume, overwrite=arguments.overwrite)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError, ImportError) as error:
+        print(error_line(error), file=sys.stderr)
         return 2
     if PartialState().is_main_process:
         print(f"{log['num_parameters']:,} parameters, trained in {log['training_seconds'] or 0:.0f} s")

@@ -102,7 +102,7 @@ def train(
     arguments = build_training_arguments(recipe, output_dir)
     is_main = arguments.process_index == 0
     if is_main:
-        _claim_folder(output_dir, recipe, resume, overwrite)
+        _check_folder(output_dir, recipe, resume, overwrite)
     with arguments.main_process_first(desc="reading the data"):
         train_rows = task.load_rows(recipe, data_dir, "train")
         validation_rows = task.load_rows(recipe, data_dir, "validation") if recipe.validation_fraction > 0 else None
@@ -124,6 +124,8 @@ def train(
     if prepare_model is not None:
         prepare_model(model)
     trainer = _build_trainer(task, recipe, model, arguments, train_rows, validation_rows)
+    if is_main:
+        _claim_folder(output_dir, recipe, overwrite)
     # After Trainer's own seeding: processes that draw the same sampling noise would waste it.
     set_seed(recipe.seed, device_specific=True)
     if checkpoint is not None and training_had_finished(checkpoint, arguments):
@@ -206,19 +208,13 @@ def _finished_log(output_dir: Path, recipe: Recipe) -> dict[str, Any] | None:
     return log if log is not None and Recipe.from_dict(log["recipe"]) == recipe else None
 
 
-def _claim_folder(output_dir: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
+def _check_folder(output_dir: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise ValueError("`resume` and `overwrite` exclude each other: choose one.")
     if output_dir.is_file():
         raise ValueError(f"`output_dir` {output_dir} is a file: name a folder.")
-    if output_dir.is_dir() and any(output_dir.iterdir()) and not resume:
-        if not overwrite:
-            raise ValueError(f"`output_dir` {output_dir} is not empty: pass --resume, --overwrite or another folder.")
-        for checkpoint in output_dir.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-        # An interrupted new run must not leave the old one's weights beside its own recipe.
-        for path in (output_dir / LOG_NAME, output_dir / "evaluation.json", *output_dir.glob("*.safetensors")):
-            path.unlink(missing_ok=True)
+    if output_dir.is_dir() and any(output_dir.iterdir()) and not (resume or overwrite):
+        raise ValueError(f"`output_dir` {output_dir} is not empty: pass --resume, --overwrite or another folder.")
     saved = _saved_recipe(output_dir) if resume else None
     if saved is not None and saved != recipe:
         changed = [name for name, value in recipe.to_dict().items() if value != saved.to_dict()[name]]
@@ -229,4 +225,14 @@ def _claim_folder(output_dir: Path, recipe: Recipe, resume: bool, overwrite: boo
                 "the same recipe and overrides, or choose another folder."
             )
         logger.warning(f"The recipe has changed since the run was started: {', '.join(changed)}.")
+
+
+def _claim_folder(output_dir: Path, recipe: Recipe, overwrite: bool) -> None:
+    """Make the folder this run's. Called once all is built: data that cannot be read must not cost an earlier run."""
+    if overwrite:
+        for checkpoint in output_dir.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        # An interrupted new run must not leave the old one's weights beside its own recipe.
+        for path in (output_dir / LOG_NAME, output_dir / "evaluation.json", *output_dir.glob("*.safetensors")):
+            path.unlink(missing_ok=True)
     recipe.save(output_dir)

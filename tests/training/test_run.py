@@ -183,6 +183,18 @@ def test_folder_in_use_is_refused(tmp_path):
     assert not (tmp_path / "checkpoint-77").exists()
 
 
+def test_data_that_cannot_be_read_cost_no_folder(tmp_path):
+    recipe = tiny_recipe("training.max_steps=2")
+    train(recipe, tmp_path / "old")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "old").rglob("*")}
+    unreadable = tiny_recipe("dataset.name=modelnet10_vox")
+    for name in ("old", "new"):
+        with pytest.raises(ValueError, match="modelnet10_vox"):
+            train(unreadable, tmp_path / name, data_dir=tmp_path, overwrite=True)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "old").rglob("*")} == before
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
