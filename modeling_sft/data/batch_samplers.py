@@ -17,6 +17,8 @@ class TokenBudgetBatchSampler(torch.utils.data.Sampler[list[int]]):
     (seed, epoch), so that all processes agree on them and accelerate can deal them out; where their number is no
     multiple of the processes, it repeats some batches.
 
+    Not for models with batch norm: statistics of rows of one length are not those of inference.
+
     Args:
         lengths: of each row, such as `PreparedGraphs.lengths`, the nodes of each graph.
         max_tokens: the largest B * N of a batch of B rows whose longest has N tokens.

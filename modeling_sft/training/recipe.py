@@ -190,6 +190,11 @@ class Recipe:
 
     def _validate_batches(self) -> None:
         limit = self.max_tokens_per_batch
+        if self.groups_by_length and self.model.get("norm_type") == "batch":
+            raise ValueError(
+                "`model.norm_type` is 'batch': statistics of batches of similar lengths, as `max_tokens_per_batch` "
+                "and `group_by_length` form them, are not those of inference. Set it to 'layer', or do not group rows."
+            )
         if limit is None:
             return
         if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
@@ -202,6 +207,12 @@ class Recipe:
     def validation_fraction(self) -> float:
         """Fraction of the training data that is held out for validation."""
         return self.dataset.get("validation_fraction", 0.1)
+
+    @property
+    def groups_by_length(self) -> bool:
+        """Whether training batches hold rows of similar length."""
+        strategy = self.training.get("train_sampling_strategy")
+        return self.max_tokens_per_batch is not None or strategy == "group_by_length"
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Recipe:

@@ -182,6 +182,17 @@ def test_the_limit_of_tokens_is_checked() -> None:
         budgeted("graph-regression", "max_tokens_per_batch=0")
 
 
+def test_batch_norm_does_not_go_with_batches_by_length() -> None:
+    with pytest.raises(ValueError, match="`model.norm_type` is 'batch'"):
+        budgeted("graph-regression", "model.norm_type=batch")
+    with pytest.raises(ValueError, match="`baseline` gine has batch norm"):
+        budgeted("graph-regression", "baseline=gine")
+    grouped = "training.train_sampling_strategy=group_by_length"
+    with pytest.raises(ValueError, match="`model.norm_type` is 'batch'"):
+        recipe_of("graph-regression", "model.norm_type=batch", grouped)
+    assert not recipe_of("graph-regression", "model.norm_type=batch").groups_by_length
+
+
 @every_task
 @pytest.mark.parametrize("by_tokens", [False, True], ids=["rows", "tokens"])
 def test_an_interrupted_run_resumes_to_the_same_weights(
