@@ -27,7 +27,7 @@ class Goal:
     Args:
         name (`str`): Name of the model, such as `"sft-imdb-bytes"`.
         recipe (`str`): Name of its recipe; `RECIPE.json` is the summary of its runs.
-        required, target (`float`): The result that it must reach, and the one that it should.
+        required, target (`float`, *optional*): The result that it must reach, and the one that it should.
         rotation (`str`): Rotation of the test data under which it counts.
         anchors (`Sequence[str]`): Recipes of the models to compare with.
         published (`Sequence[dict]`): Results of others: `model`, `value`, `source` and, where data or budget differ,
@@ -36,8 +36,8 @@ class Goal:
 
     name: str
     recipe: str
-    required: float
-    target: float
+    required: float | None = None
+    target: float | None = None
     rotation: str = "none"
     anchors: Sequence[str] = ()
     published: Sequence[Mapping[str, Any]] = field(default_factory=list)

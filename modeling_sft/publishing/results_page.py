@@ -43,8 +43,8 @@ def render_results_page(goals: Mapping[str, Goal], results_dir: str | Path) -> s
 
 def _overview(name: str, goal: Goal, comparison: dict[str, Any] | None) -> tuple[str, ...]:
     if comparison is None:
-        plain_goals = (f"{goal.required:g}: not measured", f"{goal.target:g}: not measured")
-        return (name, "", "", "", *plain_goals)
+        unmeasured = ("" if each is None else f"{each:g}: not measured" for each in (goal.required, goal.target))
+        return (name, "", "", "", *unmeasured)
     plain, run = comparison["is_plain"], comparison["runs"][0]
     deviation = "" if run["std"] is None else f" ± {format_metric(run['std'], plain)}"
     rotation = "" if goal.rotation == "none" else f", test data rotated ({goal.rotation})"
@@ -58,8 +58,10 @@ def _overview(name: str, goal: Goal, comparison: dict[str, Any] | None) -> tuple
     )
 
 
-def _verdict(comparison: Mapping[str, Any], goal: float) -> str:
-    """A goal and whether the median run reaches it: that is the run which is released."""
+def _verdict(comparison: Mapping[str, Any], goal: float | None) -> str:
+    """A goal, if any, and whether the median run reaches it: that is the run which is released."""
+    if goal is None:
+        return ""
     values = sorted(comparison["runs"][0]["values"])
     median = values[(len(values) - 1) // 2]
     reached = median >= goal if comparison["greater_is_better"] else median <= goal

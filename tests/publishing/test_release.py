@@ -164,12 +164,15 @@ def test_a_small_error_can_be_the_goal(released: Path, tmp_path: Path) -> None:
     (tmp_path / "results" / "tiny.json").write_text(json.dumps(summary))
     page = render_results_page({"m": Goal("m", "tiny", required=0.65, target=0.55)}, tmp_path / "results")
     assert "| 0.6000 ± 0.1000 | 0.6500: reached | 0.5500: **missed** |" in page
+    aimless = {"m": Goal("m", "tiny"), "later": Goal("later", "never-run")}
+    page = render_results_page(aimless, tmp_path / "results")
+    assert "| 0.6000 ± 0.1000 |  |  |" in page and "| later |  |  |  |  |  |" in page
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("m: {recipe: r, required: 1}", "incomplete"),
+        ("m: {required: 1}", "incomplete"),
         ("m: {recipe: r, required: 1, target: 1, anchor: [a]}", "did you mean `anchors`"),
         ("m: {recipe: r, required: 1, target: 1, published: [{modell: x}]}", "did you mean `model`"),
     ],

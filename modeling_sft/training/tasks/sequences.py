@@ -225,7 +225,7 @@ class MaskedLanguageModelingTask(SequenceTask):
 
     name = "masked-language-modeling"
     model_class = SFTForMaskedLM
-    main_metric = "cross_entropy"
+    main_metric = "bits_per_token"
     greater_is_better = False
     plain_metrics = ("cross_entropy", "bits_per_token", "perplexity")
 
