@@ -190,11 +190,6 @@ class Recipe:
 
     def _validate_batches(self) -> None:
         limit = self.max_tokens_per_batch
-        if self.groups_by_length and self.model.get("norm_type") == "batch":
-            raise ValueError(
-                "`model.norm_type` is 'batch': statistics of batches of similar lengths, as `max_tokens_per_batch` "
-                "and `group_by_length` form them, are not those of inference. Set it to 'layer', or do not group rows."
-            )
         if limit is None:
             return
         if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:

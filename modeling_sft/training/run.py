@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, TrainingArguments
 from transformers.utils import logging
 
@@ -119,6 +120,7 @@ def train(
     set_seed = import_optional("accelerate.utils", "train").set_seed
     set_seed(recipe.seed)
     model: Any = task.build_model(recipe, train_rows)
+    _check_batch_norm(recipe, model)
     if recipe.attn_implementation is not None:
         model.set_attn_implementation(recipe.attn_implementation)
     if prepare_model is not None:
@@ -225,6 +227,15 @@ def _check_folder(output_dir: Path, recipe: Recipe, resume: bool, overwrite: boo
                 "the same recipe and overrides, or choose another folder."
             )
         logger.warning(f"The recipe has changed since the run was started: {', '.join(changed)}.")
+
+
+def _check_batch_norm(recipe: Recipe, model: nn.Module) -> None:
+    if recipe.groups_by_length and any(isinstance(module, nn.BatchNorm1d) for module in model.modules()):
+        raise ValueError(
+            "Batch norm does not go with `max_tokens_per_batch` and `group_by_length`: the statistics of batches of "
+            "similar lengths are not those of inference. Set `training.per_device_train_batch_size` in place of the "
+            "grouping, or, of an SFT model, `model.norm_type` to 'layer'."
+        )
 
 
 def _claim_folder(output_dir: Path, recipe: Recipe, overwrite: bool) -> None:

@@ -71,8 +71,18 @@ def test_help_names_every_option_quickly(script, words):
     [
         (["scripts/train.py", "no/such/recipe.yaml"], "no recipe"),
         (["scripts/train.py", "configuration/digits/recipe.yaml", "model.hiden_size=3"], "did you mean `hidden_size`"),
-        (["scripts/train.py", "configuration/digits/recipe.yaml", "--output_dir", "README.md/run"], "error: "),
-        (["scripts/repeat.py", "no/such/recipe.yaml", "--over", "seed=0,1"], "no recipe"),
+        (["scripts/train.py", "configuration/digits/recipe.yaml", "--output_dir", "README.md/run"], "Not a directory"),
+        (
+            [
+                "scripts/repeat.py",
+                "configuration/digits/recipe.yaml",
+                "--over",
+                "seed=0",
+                "--output_dir",
+                "README.md/x",
+            ],
+            "Not a directory",
+        ),
         (["scripts/evaluate.py", "no/such/folder"], "no saved model"),
         (["scripts/analyze.py", "no/such/folder"], "no saved model"),
         (["scripts/ablate.py", "no/such/study.yaml"], "no study file"),

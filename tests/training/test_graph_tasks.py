@@ -182,15 +182,15 @@ def test_the_limit_of_tokens_is_checked() -> None:
         budgeted("graph-regression", "max_tokens_per_batch=0")
 
 
-def test_batch_norm_does_not_go_with_batches_by_length() -> None:
-    with pytest.raises(ValueError, match="`model.norm_type` is 'batch'"):
-        budgeted("graph-regression", "model.norm_type=batch")
-    with pytest.raises(ValueError, match="`baseline` gine has batch norm"):
-        budgeted("graph-regression", "baseline=gine")
-    grouped = "training.train_sampling_strategy=group_by_length"
-    with pytest.raises(ValueError, match="`model.norm_type` is 'batch'"):
-        recipe_of("graph-regression", "model.norm_type=batch", grouped)
-    assert not recipe_of("graph-regression", "model.norm_type=batch").groups_by_length
+@pytest.mark.parametrize("override", ["model.norm_type=batch", "baseline=gine", "baseline=gps"])
+def test_batch_norm_does_not_go_with_batches_by_length(data: Path, tmp_path: Path, override: str) -> None:
+    with pytest.raises(ValueError, match="Batch norm does not go with"):
+        train(budgeted("graph-regression", override), tmp_path, data)
+    grouped = recipe_of("graph-regression", override, "training.train_sampling_strategy=group_by_length")
+    with pytest.raises(ValueError, match="Batch norm does not go with"):
+        train(grouped, tmp_path, data)
+    assert not list(tmp_path.iterdir())
+    train(recipe_of("graph-regression", override, "training.max_steps=1"), tmp_path / "random", data)
 
 
 @every_task

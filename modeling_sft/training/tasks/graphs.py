@@ -44,14 +44,6 @@ class GraphTask(Task):
     load_dataset = staticmethod(load_graph_dataset)
     names_from_data = (*Task.names_from_data, "num_node_features", "num_edge_features", "num_node_encodings")
 
-    def validate(self, recipe: Recipe) -> None:
-        super().validate(recipe)
-        if recipe.baseline is not None and recipe.groups_by_length:
-            raise ValueError(
-                f"`baseline` {recipe.baseline} has batch norm, whose statistics of batches of similar lengths are not "
-                "those of inference: set `training.per_device_train_batch_size` in place of the grouping."
-            )
-
     def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
         model_class = self.model_class_of(recipe)
         fields = self.feature_fields(recipe, rows) | recipe.model | self.output_fields(rows)
