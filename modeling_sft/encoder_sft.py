@@ -166,10 +166,11 @@ class SFTLayer(GradientCheckpointingLayer):
 
     def _residual(self, hidden_states: Tensor, branch: Tensor) -> Tensor:
         branch = nn.functional.dropout(branch, self.hidden_dropout_prob, self.training)
+        scale: Tensor = self.residual_scale
         if self.training and self.drop_path_prob > 0:
             keep = 1 - self.drop_path_prob
-            branch = branch * (torch.rand(branch.shape[0], 1, 1, device=branch.device) < keep).to(branch.dtype) / keep
-        return torch.addcmul(hidden_states, branch, self.residual_scale)
+            scale = scale * (torch.rand(branch.shape[0], 1, 1, device=branch.device) < keep).to(scale.dtype) / keep
+        return torch.addcmul(hidden_states, branch, scale)
 
 
 class SFTEncoder(nn.Module):

@@ -22,7 +22,9 @@ class SFTPooling(nn.Module):
     def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
         """Pool `(B, N, D)` under the mask `(B, N)` to `(B, D)`."""
         if self.pooling == "max":
-            return hidden_states.masked_fill(~mask[..., None], torch.finfo(hidden_states.dtype).min).amax(1)
+            states = hidden_states.masked_fill(~mask[..., None], torch.finfo(hidden_states.dtype).min)
+            # amax is faster forward, but its backward compares every element; that of max scatters to the winners.
+            return states.max(1).values if states.requires_grad else states.amax(1)
         dtype = torch.promote_types(hidden_states.dtype, torch.float32)
         if self.weight_proj is None:
             weights = mask.to(dtype) / mask.sum(1, keepdim=True).clamp(min=1)
