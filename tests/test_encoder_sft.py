@@ -172,7 +172,10 @@ def test_norms_equal_the_reference(norm_type: str, training: bool) -> None:
     torch.testing.assert_close(module(x, mask)[mask], expected[mask], rtol=0, atol=1e-12)
 
 
-def test_batch_norm_follows_torch_on_the_real_tokens() -> None:
+@pytest.mark.parametrize("traced", [False, True])
+def test_batch_norm_follows_torch_on_the_real_tokens(monkeypatch: pytest.MonkeyPatch, traced: bool) -> None:
+    # Traced code, and that on other devices, must not ask which tokens are real.
+    monkeypatch.setattr(encoder_sft, "can_check_values", lambda mask: not traced)
     module = build_norm(tiny_config(norm_type="batch")).double()
     plain = nn.BatchNorm1d(24, eps=module.eps).double()
     batch, x, _ = inputs_of((17, 9, 5))
@@ -181,12 +184,29 @@ def test_batch_norm_follows_torch_on_the_real_tokens() -> None:
         torch.testing.assert_close(module(x, mask)[mask], plain(x[mask]), rtol=0, atol=1e-12)
     torch.testing.assert_close(module.running_mean, plain.running_mean, rtol=0, atol=1e-12)
     torch.testing.assert_close(module.running_var, plain.running_var, rtol=0, atol=1e-12)
+    torch.testing.assert_close(module.eval()(x, mask)[mask], plain.eval()(x[mask]), rtol=0, atol=1e-12)
 
 
-def test_batch_norm_of_a_single_token_is_finite() -> None:
+@pytest.mark.parametrize("real", [0, 1, 2])
+def test_batch_norm_of_hardly_any_tokens_is_finite(real: int) -> None:
     module = build_norm(tiny_config(norm_type="batch")).double()
-    assert torch.isfinite(module(torch.randn(1, 1, 24).double(), torch.ones(1, 1, dtype=torch.bool))).all()
-    assert torch.isfinite(module.running_var).all()
+    for length in (max(real, 1), 3):
+        mask = (torch.arange(length) < real)[None]
+        assert torch.isfinite(module(torch.randn(1, length, 24).double(), mask)).all()
+    assert torch.isfinite(module.running_mean).all() and torch.isfinite(module.running_var).all()
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("sizes", [(17, 17, 17), (17, 9, 5)], ids=["whole", "padded"])
+def test_batch_norm_with_weights_in_half_precision(sizes: tuple[int, ...], training: bool) -> None:
+    exact = randomise(build_norm(tiny_config(norm_type="batch"))).float().train(training)
+    half = copy.deepcopy(exact).bfloat16()
+    batch, x, _ = inputs_of(sizes)
+    mask, x = batch["attention_mask"].bool(), x.detach().float()
+    found = half(x.bfloat16(), mask)
+    assert found.dtype == torch.bfloat16
+    assert relative_rms(found[mask].float(), exact(x, mask)[mask]) < 0.02
+    assert relative_rms(half.running_var.float(), exact.running_var) < 0.02
 
 
 @pytest.mark.parametrize("norm_position", ["pre", "post"])

@@ -44,10 +44,9 @@ class SFTMaskedBatchNorm(nn.BatchNorm1d):
         dtype = torch.promote_types(hidden_states.dtype, torch.float32)
         mean, variance = self.running_mean, self.running_var
         assert mean is not None and variance is not None and self.num_batches_tracked is not None
-        if mask.numel() > 1 and can_check_values(mask) and bool(mask.all()):
-            # Without padding it is a batch norm like any other: one pass where the sums below take many.
-            states = super().forward(hidden_states.to(dtype).flatten(0, 1))
-            return states.view_as(hidden_states).to(hidden_states.dtype)
+        # The library's own takes one pass where the sums below take many, but needs weights of the same dtype.
+        if can_check_values(mask) and self.weight.dtype == dtype and (not self.training or int(mask.sum()) > 1):
+            return self._by_library(hidden_states.to(dtype), mask).to(hidden_states.dtype)
         if self.training:
             weight = mask[..., None].to(dtype)
             count = weight.sum().clamp(min=1)
@@ -62,6 +61,14 @@ class SFTMaskedBatchNorm(nn.BatchNorm1d):
                 self.num_batches_tracked.add_(1)
         scale = self.weight.to(dtype) * torch.rsqrt(variance.to(dtype) + self.eps)
         return ((hidden_states.to(dtype) - mean.to(dtype)) * scale + self.bias.to(dtype)).to(hidden_states.dtype)
+
+    def _by_library(self, states: Tensor, mask: Tensor) -> Tensor:
+        tokens = states.flatten(0, 1)
+        if not self.training or bool(mask.all()):
+            return super().forward(tokens).view_as(states)
+        real = mask.flatten().nonzero().squeeze(1)
+        normal = super().forward(tokens.index_select(0, real))
+        return torch.zeros_like(tokens).index_copy(0, real, normal).view_as(states)
 
 
 NORMS: dict[str, type[nn.Module]] = {"layer": SFTLayerNorm, "rms": SFTRMSNorm, "batch": SFTMaskedBatchNorm}
