@@ -29,6 +29,8 @@ class Goal:
         recipe (`str`): Name of its recipe; `RECIPE.json` is the summary of its runs.
         required, target (`float`, *optional*): The result that it must reach, and the one that it should.
         rotation (`str`): Rotation of the test data under which it counts.
+        metric (`str`, *optional*): Metric by which it counts, of those where more is better if the task's main metric
+            is one; the main metric by default.
         anchors (`Sequence[str]`): Recipes of the models to compare with.
         published (`Sequence[dict]`): Results of others: `model`, `value`, `source` and, where data or budget differ,
             `remark`.
@@ -39,6 +41,7 @@ class Goal:
     required: float | None = None
     target: float | None = None
     rotation: str = "none"
+    metric: str | None = None
     anchors: Sequence[str] = ()
     published: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
@@ -84,16 +87,19 @@ def read_summary(results_dir: str | Path, recipe: str) -> dict[str, Any] | None:
     return dict(summary)
 
 
-def metric_of(summary: Mapping[str, Any], rotation: str) -> dict[str, Any]:
-    """Values, mean and deviation of the main metric of a summary, on test data in a rotation.
+def metric_of(summary: Mapping[str, Any], goal: Goal) -> dict[str, Any]:
+    """Values, mean and deviation over the runs of a summary, by the metric and rotation of a goal.
 
     Raises:
         ValueError: If the runs were not evaluated so.
     """
-    metrics = summary["metrics"] if rotation == "none" else summary.get("rotated", {}).get(rotation)
+    metrics = summary["metrics"] if goal.rotation == "none" else summary.get("rotated", {}).get(goal.rotation)
     if metrics is None:
-        raise ValueError(f"The runs on {summary['dataset']} were not evaluated under rotation {rotation}.")
-    return dict(metrics[get_task(summary["task"]).main_metric])
+        raise ValueError(f"The runs on {summary['dataset']} were not evaluated under rotation {goal.rotation}.")
+    name = goal.metric or get_task(summary["task"]).main_metric
+    if name not in metrics:
+        raise ValueError(f"`metric` of {goal.name} is {name!r}, and its runs have {', '.join(metrics)}.")
+    return dict(metrics[name])
 
 
 def compare(goal: Goal, results_dir: str | Path) -> dict[str, Any] | None:
@@ -111,6 +117,7 @@ def compare(goal: Goal, results_dir: str | Path) -> dict[str, Any] | None:
     if own is None:
         return None
     task = get_task(own["task"])
+    metric = goal.metric or task.main_metric
     runs = []
     for recipe in (goal.recipe, *goal.anchors):
         summary = read_summary(results_dir, recipe)
@@ -125,7 +132,7 @@ def compare(goal: Goal, results_dir: str | Path) -> dict[str, Any] | None:
                 "baseline": summary.get("baseline"),
                 "setting": summary["setting"],
                 "settings": summary["values"],
-                **metric_of(summary, goal.rotation),
+                **metric_of(summary, goal),
                 "num_parameters": max(summary["num_parameters"]),
                 "training_cpu_minutes": [None if value is None else round(value / 60, 1) for value in seconds],
                 "hardware": summary.get("hardware"),
@@ -135,8 +142,8 @@ def compare(goal: Goal, results_dir: str | Path) -> dict[str, Any] | None:
     return {
         "name": goal.name,
         "dataset": own["dataset"],
-        "metric": task.main_metric,
-        "is_plain": task.main_metric in task.plain_metrics,
+        "metric": metric,
+        "is_plain": metric in task.plain_metrics,
         "greater_is_better": task.greater_is_better,
         "rotation": goal.rotation,
         "required": goal.required,

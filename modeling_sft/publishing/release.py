@@ -50,7 +50,7 @@ def release(goal: Goal, runs: str | Path, output_dir: str | Path, results_dir: s
     Path(results_dir).mkdir(parents=True, exist_ok=True)
     replace_text(Path(results_dir) / f"{goal.recipe}.json", json.dumps(summary, indent=2) + "\n")
 
-    source = runs / run_folder(summary["setting"], _median_setting(summary, goal.rotation))
+    source = runs / run_folder(summary["setting"], _median_setting(summary, goal))
     model, processor = _load(source)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -98,7 +98,7 @@ def _save(goal: Goal, folder: Path, model: Any, processor: Any, results_dir: str
     summary, comparison = read_summary(results_dir, goal.recipe), compare(goal, results_dir)
     if summary is None or comparison is None:
         raise ValueError(f"There is no {goal.recipe}.json in `results_dir` {results_dir}: release the runs anew.")
-    comparison["released"] = {summary["setting"]: _median_setting(summary, goal.rotation)}
+    comparison["released"] = {summary["setting"]: _median_setting(summary, goal)}
     replace_text(folder / COMPARISON_NAME, json.dumps(comparison, indent=2) + "\n")
     for name in (LOG_NAME, EVALUATION_NAME, ANALYSIS_NAME):
         if (folder / name).is_file():
@@ -109,8 +109,8 @@ def _save(goal: Goal, folder: Path, model: Any, processor: Any, results_dir: str
     return comparison
 
 
-def _median_setting(summary: Mapping[str, Any], rotation: str) -> Any:
-    """The seed of the run whose main metric is the median; of an even number, the lower one of the two."""
-    results = metric_of(summary, rotation)["values"]
+def _median_setting(summary: Mapping[str, Any], goal: Goal) -> Any:
+    """The seed of the run whose result is the median; of an even number, the lower one of the two."""
+    results = metric_of(summary, goal)["values"]
     order = np.argsort(results, kind="stable")
     return summary["values"][int(order[(len(order) - 1) // 2])]

@@ -53,6 +53,7 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(point_clouds.PointCloudTask, "load_dataset", staticmethod(lambda name, data_dir: few))
         summary = repeat(recipe, "seed", ["0", "1", "2"], folder / "runs")
     summary["metrics"]["accuracy"]["values"] = [0.9, 0.1, 0.5]
+    summary["metrics"]["mean_class_accuracy"]["values"] = [0.25, 0.125, 0.0625]
     summary["rotated"]["so3"]["accuracy"]["values"] = [0.5, 0.1, 0.9]
     summary["command"] = "scripts/repeat.py /somewhere/secret/recipe.yaml --output_dir /somewhere/else"
     (folder / "runs" / "summary.json").write_text(json.dumps(summary))
@@ -85,6 +86,14 @@ def test_the_median_run_is_released(runs: Path, released: Path) -> None:
 def test_the_rotation_of_the_goal_decides_the_median(runs: Path, tmp_path: Path) -> None:
     goal = Goal("sft-tiny", "tiny", 0.2, 0.95, rotation="so3")
     assert release(goal, runs, tmp_path / "cards", tmp_path / "results")["released"] == {"seed": "0"}
+
+
+def test_the_metric_of_the_goal_decides_the_median_and_is_shown(runs: Path, tmp_path: Path) -> None:
+    goal = Goal("sft-tiny", "tiny", 0.2, 0.95, metric="mean_class_accuracy")
+    comparison = release(goal, runs, tmp_path / "cards", tmp_path / "results")
+    assert comparison["released"] == {"seed": "1"}
+    assert "| model | mean class accuracy (%) of each run |" in comparison_tables(comparison)
+    assert "| 25.00, 12.50, 6.25 |" in comparison_tables(comparison)
 
 
 def test_release_is_whole_and_names_no_folder_of_the_machine(released: Path, tmp_path: Path) -> None:
@@ -199,6 +208,8 @@ def test_runs_and_summaries_that_do_not_fit_are_refused(runs: Path, tmp_path: Pa
     (tmp_path / "tiny.json").write_text(json.dumps({**summary, "rotated": {}}))
     with pytest.raises(ValueError, match="not evaluated under rotation so3"):
         compare(Goal("m", "tiny", 0, 1, rotation="so3"), tmp_path)
+    with pytest.raises(ValueError, match="`metric` of m is 'roc_auc', and its runs have accuracy"):
+        compare(Goal("m", "tiny", 0, 1, metric="roc_auc"), tmp_path)
     (tmp_path / "tiny-pointnet.json").write_text(json.dumps({**summary, "dataset": "another"}))
     with pytest.raises(ValueError, match="another task or data set"):
         compare(GOAL, tmp_path)
