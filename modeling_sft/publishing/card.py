@@ -115,6 +115,7 @@ def render_card(
         results=results,
         comparison=None if checked.comparison is None else comparison_tables(checked.comparison),
         released=None if checked.comparison is None else checked.comparison.get("released"),
+        num_runs=1 if checked.comparison is None else len(checked.comparison["runs"][0]["values"]),
         analysis=render_analysis(checked.analysis, checked.path),
         curves=CURVES_NAME if (checked.path / CURVES_NAME).is_file() else None,
         snippet=_snippet(checked, repo_id),

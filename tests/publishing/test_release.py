@@ -96,6 +96,16 @@ def test_the_metric_of_the_goal_decides_the_median_and_is_shown(runs: Path, tmp_
     assert "| 25.00, 12.50, 6.25 |" in comparison_tables(comparison)
 
 
+def test_the_card_of_a_single_run_says_so(runs: Path, tmp_path: Path) -> None:
+    summary = summary_of(runs / "summary.json", values=["0"])
+    summary["metrics"]["accuracy"] = {"values": [0.9], "mean": 0.9, "std": None}
+    (runs / "summary.json").write_text(json.dumps(summary))
+    release(GOAL, runs, tmp_path / "cards", tmp_path / "results")
+    prepare(tmp_path / "cards" / GOAL.name, "org/sft-tiny")
+    text = (tmp_path / "cards" / GOAL.name / "README.md").read_text()
+    assert "holds the run with seed 0. Other" in text and "One run with one seed" in text
+
+
 def test_release_is_whole_and_names_no_folder_of_the_machine(released: Path, tmp_path: Path) -> None:
     publication = prepare(released, "org/sft-tiny")
     names = {file.name for file in publication.files}
