@@ -1,6 +1,6 @@
 """Data: benchmark readers, splits, PyTorch data sets, collators and metrics."""
 
-from .batch_samplers import TokenBudgetBatchSampler
+from .batch_samplers import SortedStepBatchSampler, TokenBudgetBatchSampler
 from .graph_collators import GraphCollator
 from .graph_datasets import PreparedGraphs
 from .graph_metrics import (
@@ -26,7 +26,6 @@ from .splits import stratified_indices, train_validation_split
 __all__ = [
     "GraphCollator",
     "PreparedGraphs",
-    "TokenBudgetBatchSampler",
     "ChunkedText",
     "EpochMasks",
     "FixedMasks",
@@ -34,7 +33,9 @@ __all__ = [
     "PreparedPointClouds",
     "PreparedSequences",
     "SequenceCollator",
+    "SortedStepBatchSampler",
     "StreamedText",
+    "TokenBudgetBatchSampler",
     "classification_metrics",
     "graph_rows",
     "link_ranks",

@@ -1,4 +1,4 @@
-"""Batches by the tokens in them rather than by the number of rows."""
+"""Batches that pad little: by the tokens in them, or sorted by length within each optimizer step."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ class TokenBudgetBatchSampler(torch.utils.data.Sampler[list[int]]):
         shuffle: bool = True,
         seed: int = 0,
     ) -> None:
-        self.lengths = np.asarray(lengths, dtype=np.int64)
-        if self.lengths.ndim != 1 or len(self.lengths) == 0 or self.lengths.min() < 1:
-            raise ValueError("lengths must be a list of at least one number, each at least 1.")
+        self.lengths = _as_lengths(lengths)
         if self.lengths.max() > max_tokens:
             raise ValueError(
                 f"max_tokens is {max_tokens} and row {self.lengths.argmax()} has {self.lengths.max()} tokens; raise "
@@ -48,21 +46,17 @@ class TokenBudgetBatchSampler(torch.utils.data.Sampler[list[int]]):
             )
         if max_rows is not None and max_rows < 1:
             raise ValueError(f"max_rows must be at least 1, or None for no limit; got {max_rows}.")
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise ValueError(f"seed must be an integer of at least 0; got {seed!r}.")
         self.max_tokens = max_tokens
         self.max_rows = max_rows
         self.shuffle = shuffle
-        self.seed = seed
+        self.seed = _as_seed(seed)
         self.epoch = 0
         self._sorted = np.sort(self.lengths)
         self._fullest = self._sizes(len(self.lengths))
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch; Transformers' Trainer and accelerate's data loaders call it."""
-        if epoch < 0:
-            raise ValueError(f"epoch must be at least 0; got {epoch}.")
-        self.epoch = int(epoch)
+        self.epoch = _as_epoch(epoch)
 
     def __len__(self) -> int:
         # One batch more than needed leaves room for batches that begin elsewhere.
@@ -95,6 +89,72 @@ class TokenBudgetBatchSampler(torch.utils.data.Sampler[list[int]]):
             sizes.append(int(np.searchsorted(costs, self.max_tokens, side="right")))
             begin += sizes[-1]
         return sizes
+
+
+class SortedStepBatchSampler(torch.utils.data.Sampler[list[int]]):
+    """Batches of gradient accumulation: a random set of rows for each step, dealt out to its batches by length.
+
+    With a loss that Trainer divides by the labels of all batches of a step, the gradient is that of one random batch,
+    at less padding. Batches are a pure function of (seed, epoch), so that all processes agree on them.
+
+    Not for models with batch norm: statistics of rows of one length are not those of inference.
+
+    Args:
+        lengths: of each row, such as `PreparedGraphs.lengths`, the nodes of each graph.
+        batch_size: rows of a batch.
+        batches_per_step: batches that are accumulated, over all processes.
+        seed: an integer of at least 0.
+
+    Raises:
+        ValueError: for no lengths, or a value out of range.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, batches_per_step: int, seed: int = 0) -> None:
+        self.lengths = _as_lengths(lengths)
+        for name, value in (("batch_size", batch_size), ("batches_per_step", batches_per_step)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1; got {value}.")
+        self.batch_size = batch_size
+        self.batches_per_step = batches_per_step
+        self.seed = _as_seed(seed)
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch; Transformers' Trainer and accelerate's data loaders call it."""
+        self.epoch = _as_epoch(epoch)
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.lengths), self.batch_size * self.batches_per_step)
+        return full * self.batches_per_step + min(rest, self.batches_per_step)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.lengths))
+        rows_per_step = self.batch_size * self.batches_per_step
+        for start in range(0, len(order), rows_per_step):
+            step = order[start : start + rows_per_step]
+            step = step[np.argsort(self.lengths[step], kind="stable")]
+            # The last step of an epoch has fewer rows in each batch, not fewer batches.
+            for batch in np.array_split(step, min(len(step), self.batches_per_step)):
+                yield batch.tolist()
+
+
+def _as_lengths(lengths: Sequence[int]) -> NDArray[np.int64]:
+    array = np.asarray(lengths, dtype=np.int64)
+    if array.ndim != 1 or len(array) == 0 or array.min() < 1:
+        raise ValueError("lengths must be a list of at least one number, each at least 1.")
+    return array
+
+
+def _as_seed(seed: int) -> int:
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed must be an integer of at least 0; got {seed!r}.")
+    return seed
+
+
+def _as_epoch(epoch: int) -> int:
+    if epoch < 0:
+        raise ValueError(f"epoch must be at least 0; got {epoch}.")
+    return int(epoch)
 
 
 def _cut(order: NDArray[np.int64], sizes: Sequence[int]) -> list[list[int]]:

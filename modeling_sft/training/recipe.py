@@ -140,11 +140,13 @@ class Recipe:
         early_stopping (`EarlyStopping`, *optional*): When to stop before the last epoch.
         baseline (`str`, *optional*): Model of other authors to train in place of SFT, for comparison; the task knows
             which. `model` then holds its fields.
-        pretrained (`str`, *optional*): Folder or Hub name of a model whose backbone training starts from; `model` then
-            holds the fields that shall differ.
+        pretrained (`str`, *optional*): Folder or Hub name of a model that training starts from: its backbone, and its
+            head where that fits; `model` then holds the fields that shall differ.
         attn_implementation (`str`, *optional*): Attention backend to train with; None takes the default.
         max_tokens_per_batch (`int`, *optional*): Limit of the padded tokens (nodes of graphs) of a training batch and
             process, in place of `training.per_device_train_batch_size`; rows of similar length then form a batch.
+        sort_within_step (`bool`): Draw the rows of each optimizer step at random and deal them out to its batches by
+            length, so that these pad little; needs `training.gradient_accumulation_steps` above 1.
         seed (`int`): Seeds weights, data order, augmentation, sampling and the validation split.
 
     Raises:
@@ -164,6 +166,7 @@ class Recipe:
     pretrained: str | None = None
     attn_implementation: str | None = None
     max_tokens_per_batch: int | None = None
+    sort_within_step: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -189,6 +192,19 @@ class Recipe:
             raise ValueError("`early_stopping` needs validation data: set `dataset.validation_fraction` above 0.")
 
     def _validate_batches(self) -> None:
+        if not isinstance(self.sort_within_step, bool):
+            raise ValueError(f"`sort_within_step` must be true or false, got {self.sort_within_step!r}.")
+        if self.sort_within_step:
+            if self.max_tokens_per_batch is not None or "train_sampling_strategy" in self.training:
+                raise ValueError(
+                    "`sort_within_step` does not go with `max_tokens_per_batch` or `training.train_sampling_strategy`:"
+                    " choose one."
+                )
+            if self.training.get("gradient_accumulation_steps", 1) < 2:
+                raise ValueError(
+                    "`sort_within_step` needs several batches in a step: set `training.gradient_accumulation_steps` "
+                    "above 1, or `sort_within_step` to false."
+                )
         limit = self.max_tokens_per_batch
         if limit is None:
             return
@@ -207,7 +223,7 @@ class Recipe:
     def groups_by_length(self) -> bool:
         """Whether training batches hold rows of similar length."""
         strategy = self.training.get("train_sampling_strategy")
-        return self.max_tokens_per_batch is not None or strategy == "group_by_length"
+        return self.max_tokens_per_batch is not None or self.sort_within_step or strategy == "group_by_length"
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Recipe:

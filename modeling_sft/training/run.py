@@ -196,6 +196,7 @@ def _build_trainer(
         callbacks=callbacks,
         importance_scorer=recipe.importance_scorer,
         max_tokens_per_batch=recipe.max_tokens_per_batch,
+        sort_within_step=recipe.sort_within_step,
     )
 
 
@@ -232,9 +233,10 @@ def _check_folder(output_dir: Path, recipe: Recipe, resume: bool, overwrite: boo
 def _check_batch_norm(recipe: Recipe, model: nn.Module) -> None:
     if recipe.groups_by_length and any(isinstance(module, nn.BatchNorm1d) for module in model.modules()):
         raise ValueError(
-            "Batch norm does not go with `max_tokens_per_batch` and `group_by_length`: the statistics of batches of "
-            "similar lengths are not those of inference. Set `training.per_device_train_batch_size` in place of the "
-            "grouping, or, of an SFT model, `model.norm_type` to 'layer'."
+            "Batch norm does not go with `max_tokens_per_batch`, `sort_within_step` and `group_by_length`: the "
+            "statistics of batches of similar lengths are not those of inference. Set "
+            "`training.per_device_train_batch_size` in place of the grouping, or, of an SFT model, `model.norm_type` "
+            "to 'layer'."
         )
 
 

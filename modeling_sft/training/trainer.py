@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
-from ..data.batch_samplers import TokenBudgetBatchSampler
+from ..data.batch_samplers import SortedStepBatchSampler, TokenBudgetBatchSampler
 from .recipe import ImportanceScorerSettings
 
 SCORER_NAME_PART = ".sampler."
@@ -66,6 +66,8 @@ class SFTTrainer(Trainer):
         importance_scorer (`ImportanceScorerSettings`, *optional*): Multiplier and clipping; by default both are off.
         max_tokens_per_batch (`int`, *optional*): Form training batches by [`TokenBudgetBatchSampler`] from the
             `lengths` of the training data, in place of `per_device_train_batch_size` rows each.
+        sort_within_step (`bool`): Form training batches by [`SortedStepBatchSampler`] from the `lengths` of the
+            training data: each optimizer step a random set of rows, each of its batches rows of similar length.
         *args, **kwargs: As for [`~transformers.Trainer`].
 
     Raises:
@@ -77,10 +79,12 @@ class SFTTrainer(Trainer):
         *args: Any,
         importance_scorer: ImportanceScorerSettings | None = None,
         max_tokens_per_batch: int | None = None,
+        sort_within_step: bool = False,
         **kwargs: Any,
     ) -> None:
         self.importance_scorer = importance_scorer or ImportanceScorerSettings()
         self.max_tokens_per_batch = max_tokens_per_batch
+        self.sort_within_step = sort_within_step
         self._scorer_grad_norm: torch.Tensor | None = None
         super().__init__(*args, **kwargs)
         if self.importance_scorer.max_grad_norm is not None and not self.args.max_grad_norm > 0:
@@ -93,17 +97,25 @@ class SFTTrainer(Trainer):
             raise ValueError(f"`training.label_smoothing_factor` must be 0 for the problem type {problem_type}.")
 
     def get_train_dataloader(self) -> DataLoader:
-        """Trainer's, or with `max_tokens_per_batch` one whose batches are limited by their padded tokens."""
+        """Trainer's, or one whose batches are limited by their padded tokens or sorted within each step."""
         data: Any = self.train_dataset
-        if self.max_tokens_per_batch is None:
+        if self.max_tokens_per_batch is None and not self.sort_within_step:
             return super().get_train_dataloader()
         if not hasattr(data, "lengths"):
-            raise ValueError("`max_tokens_per_batch` needs training data with `lengths`: set it to null here.")
+            raise ValueError(
+                "`max_tokens_per_batch` and `sort_within_step` need training data with `lengths`: leave them out here."
+            )
         # Of all processes the same: the accelerator deals batches out to them.
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        sampler: Any
+        if self.max_tokens_per_batch is not None:
+            sampler = TokenBudgetBatchSampler(data.lengths, self.max_tokens_per_batch, seed=seed)
+        else:
+            batches = self.args.gradient_accumulation_steps * self.args.world_size
+            sampler = SortedStepBatchSampler(data.lengths, self.args.per_device_train_batch_size, batches, seed=seed)
         loader = DataLoader(
             data,
-            batch_sampler=TokenBudgetBatchSampler(data.lengths, self.max_tokens_per_batch, seed=seed),
+            batch_sampler=sampler,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,

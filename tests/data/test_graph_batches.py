@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from modeling_sft.data.batch_samplers import TokenBudgetBatchSampler
+from modeling_sft.data.batch_samplers import SortedStepBatchSampler, TokenBudgetBatchSampler
 from modeling_sft.data.graph_collators import GraphCollator
 from modeling_sft.data.graph_datasets import PreparedGraphs
 from modeling_sft.data.graph_readers import graph_rows
@@ -159,6 +159,43 @@ def test_order_and_batches_change_with_the_epoch_and_the_seed():
     assert sorted(map(sorted, ties)) != [list(range(start, start + 5)) for start in range(0, 40, 5)]
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=60),
+    batch_size=st.integers(1, 7),
+    batches_per_step=st.integers(1, 6),
+    seed=st.integers(0, 50),
+)
+def test_steps_are_sorted_within_and_hold_every_graph_once(lengths, batch_size, batches_per_step, seed):
+    sampler = SortedStepBatchSampler(lengths, batch_size, batches_per_step, seed)
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        batches = list(sampler)
+        assert batches == list(sampler) and len(batches) == len(sampler) and all(batches)
+        assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+        steps = [batches[start : start + batches_per_step] for start in range(0, len(batches), batches_per_step)]
+        for step in steps:
+            sizes = [lengths[index] for batch in step for index in batch]
+            assert sizes == sorted(sizes)
+        assert all(len(batch) == batch_size for step in steps[:-1] for batch in step)
+        rows = [len(batch) for batch in steps[-1]]
+        assert max(rows) <= batch_size and max(rows) - min(rows) <= 1
+        # A last step of fewer batches would weigh its rows as one of all batches.
+        assert len(steps[-1]) == min(batches_per_step, sum(rows))
+
+
+def test_steps_are_random_sets_that_change_with_the_epoch_and_the_seed():
+    def steps(epoch, seed=0):
+        sampler = SortedStepBatchSampler(list(range(1, 121)), 5, 4, seed)
+        sampler.set_epoch(epoch)
+        batches = list(sampler)
+        return [[index for batch in batches[start : start + 4] for index in batch] for start in range(0, 24, 4)]
+
+    assert steps(1) == steps(1) and steps(1) != steps(2) and steps(1) != steps(1, seed=1)
+    # Random sets of 20 of 120 lengths reach far; sets of similar lengths would not.
+    assert all(max(step) - min(step) > 60 for epoch in range(5) for step in steps(epoch))
+
+
 def test_loaders_deal_out_the_batches_of_an_epoch():
     processor = SFTGraphProcessor(2, 1)
     rows = [row(size, seed) for seed in range(5) for size in SIZES]
@@ -201,3 +238,17 @@ def test_loaders_deal_out_the_batches_of_an_epoch():
 def test_bad_budgets_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         TokenBudgetBatchSampler(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([], 2, 2), "lengths must be a list"),
+        (([3], 0, 2), "batch_size must be at least 1; got 0"),
+        (([3], 2, 0), "batches_per_step must be at least 1; got 0"),
+        (([3], 2, 2, -1), "seed must be"),
+    ],
+)
+def test_bad_steps_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SortedStepBatchSampler(*arguments)

@@ -115,6 +115,12 @@ def budgeted(task: str, *overrides: str) -> Any:
     return Recipe.from_dict(settings)
 
 
+def sorted_steps(task: str, *overrides: str) -> Any:
+    """The recipe with steps of two batches of 4 graphs, sorted by their nodes."""
+    settings = ("training.per_device_train_batch_size=4", "training.gradient_accumulation_steps=2")
+    return recipe_of(task, "sort_within_step=true", *settings, *overrides)
+
+
 @every_task
 def test_a_run_trains_evaluates_and_saves_model_and_processor(data: Path, tmp_path: Path, task: str) -> None:
     log = train(recipe_of(task), tmp_path, data)
@@ -189,16 +195,57 @@ def test_batch_norm_does_not_go_with_batches_by_length(data: Path, tmp_path: Pat
     grouped = recipe_of("graph-regression", override, "training.train_sampling_strategy=group_by_length")
     with pytest.raises(ValueError, match="Batch norm does not go with"):
         train(grouped, tmp_path, data)
+    with pytest.raises(ValueError, match="Batch norm does not go with"):
+        train(sorted_steps("graph-regression", override), tmp_path, data)
     assert not list(tmp_path.iterdir())
     train(recipe_of("graph-regression", override, "training.max_steps=1"), tmp_path / "random", data)
 
 
-@every_task
-@pytest.mark.parametrize("by_tokens", [False, True], ids=["rows", "tokens"])
-def test_an_interrupted_run_resumes_to_the_same_weights(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, by_tokens: bool
+def test_sorting_within_a_step_saves_padding_and_leaves_its_gradient(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = (budgeted if by_tokens else recipe_of)(task, "model.hidden_dropout_prob=0.1")
+    nodes, original = [], SFTTrainer.training_step
+
+    def training_step(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        nodes.append(inputs["attention_mask"].sum(1).tolist())
+        return original(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(SFTTrainer, "training_step", training_step)
+    # All 30 molecules are one step, with eight batches or a single one; without noise both draw the same samples.
+    plain = ("training.max_steps=1", "model.sampling_noise=0", "training.optim=sgd", "training.max_grad_norm=1e9")
+    plain = (*plain, "training.eval_steps=1", "training.save_steps=1")
+    for name, recipe in {
+        "sorted": sorted_steps("graph-regression", *plain, "training.gradient_accumulation_steps=8"),
+        "whole": recipe_of("graph-regression", *plain, "training.per_device_train_batch_size=30"),
+    }.items():
+        train(recipe, tmp_path / name, data)
+    *batches, whole = nodes
+    assert [len(batch) for batch in batches] == [4, 4, 4, 4, 4, 4, 3, 3]
+    assert sum(batches, []) == sorted(whole) and sum(len(b) * max(b) for b in batches) < 30 * max(whole)
+    gradients = [load_file(tmp_path / name / "model.safetensors") for name in ("sorted", "whole")]
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(value, gradients[1][name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_sorting_within_a_step_needs_several_batches_and_no_other_order() -> None:
+    with pytest.raises(ValueError, match="set `training.gradient_accumulation_steps` above 1"):
+        recipe_of("graph-regression", "sort_within_step=true")
+    with pytest.raises(ValueError, match="does not go with"):
+        sorted_steps("graph-regression", "training.train_sampling_strategy=group_by_length")
+    with pytest.raises(ValueError, match="does not go with"):
+        budgeted("graph-regression", "sort_within_step=true", "training.gradient_accumulation_steps=2")
+    with pytest.raises(ValueError, match="must be true or false"):
+        recipe_of("graph-regression", "sort_within_step=3")
+
+
+@every_task
+@pytest.mark.parametrize("batches", ["rows", "tokens", "sorted"])
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, batches: str
+) -> None:
+    recipe = {"rows": recipe_of, "tokens": budgeted, "sorted": sorted_steps}[batches](
+        task, "model.hidden_dropout_prob=0.1"
+    )
     train(recipe, tmp_path / "whole", data)
     calls, original = iter(range(1, 10**9)), SFTTrainer.training_step
 

@@ -26,6 +26,7 @@ from ...data.metrics import classification_metrics
 from ...modeling_sft_graph import SFTForGraphClassification, SFTForLinkPrediction, SFTForNodeClassification
 from ...processing_graph_sft import SFTGraphProcessor
 from ...validation_sft import IGNORED_LABEL
+from .pretrained import load_pretrained
 from .task import Task, check_label_names, label_names_of, register_task
 
 if TYPE_CHECKING:
@@ -46,9 +47,12 @@ class GraphTask(Task):
 
     def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
         model_class = self.model_class_of(recipe)
-        fields = self.feature_fields(recipe, rows) | recipe.model | self.output_fields(rows)
-        encodings = self.build_processor(recipe).num_node_encodings
-        return model_class(model_class.config_class(**fields, num_node_encodings=encodings))
+        fields = recipe.model | self.output_fields(rows)
+        fields["num_node_encodings"] = self.build_processor(recipe).num_node_encodings
+        if recipe.pretrained is not None:
+            # Its features are those it was trained on: other data must have the same.
+            return load_pretrained(model_class, recipe.pretrained, fields)
+        return model_class(model_class.config_class(**self.feature_fields(recipe, rows) | fields))
 
     def feature_fields(self, recipe: Recipe, rows: Any) -> dict[str, Any]:
         """Fields of the configuration that the features of nodes and edges decide."""

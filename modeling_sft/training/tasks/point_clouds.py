@@ -12,7 +12,6 @@ from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 
 from ...augmentation_point_cloud_sft import PointCloudAugmentation, random_rotation
 from ...baselines.point_clouds import DGCNNForPointCloudClassification, PointNetForPointCloudClassification
-from ...configuration_sft import SFTPointCloudConfig
 from ...data.metrics import classification_metrics, restricted_argmax, segmentation_metrics
 from ...data.point_cloud_collators import PointCloudCollator
 from ...data.point_cloud_datasets import PreparedPointClouds
@@ -20,6 +19,7 @@ from ...data.point_cloud_readers import READERS
 from ...data.point_clouds import load_point_cloud_dataset
 from ...modeling_sft_point_cloud import SFTForPointCloudClassification, SFTForPointCloudSegmentation
 from ...processing_point_cloud_sft import SFTPointCloudProcessor
+from .pretrained import load_pretrained
 from .task import Task, check_label_names, label_names_of, register_task
 
 if TYPE_CHECKING:
@@ -64,13 +64,30 @@ class PointCloudTask(Task):
 
     def validate(self, recipe: Recipe) -> None:
         super().validate(recipe)
+        if recipe.pretrained is None:
+            self._check_neighbors(recipe, self.model_class_of(recipe).config_class(**recipe.model))
+
+    def _check_neighbors(self, recipe: Recipe, config: Any) -> None:
         num_neighbors = self.build_processor(recipe).num_neighbors
-        config = self.model_class_of(recipe).config_class(**recipe.model)
         # Baselines find their own neighbours.
         if getattr(config, "num_neighbors", num_neighbors) != num_neighbors:
             raise ValueError(
-                f"`processor.num_neighbors` ({num_neighbors}) and `model.num_neighbors` differ: set both alike."
+                f"`processor.num_neighbors` ({num_neighbors}) and `model.num_neighbors` ({config.num_neighbors}) "
+                "differ: set both alike."
             )
+
+    def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
+        model_class = self.model_class_of(recipe)
+        fields = recipe.model | self.label_fields(recipe, rows)
+        if recipe.pretrained is None:
+            return model_class(model_class.config_class(**fields))
+        model = load_pretrained(model_class, recipe.pretrained, fields)
+        self._check_neighbors(recipe, model.config)
+        return model
+
+    def label_fields(self, recipe: Recipe, rows: Any) -> dict[str, Any]:
+        """Fields of the configuration that the labels decide."""
+        return label_names_of(rows, self.target)
 
     def rotate(self, rows: Any, rotation: str, seed: int) -> Any:
         return RotatedRows(rows, rotation, seed)
@@ -90,10 +107,6 @@ class PointCloudClassificationTask(PointCloudTask):
     model_class = SFTForPointCloudClassification
     baselines = {"pointnet": PointNetForPointCloudClassification, "dgcnn": DGCNNForPointCloudClassification}
     main_metric = "accuracy"
-
-    def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
-        model_class = self.model_class_of(recipe)
-        return model_class(model_class.config_class(**recipe.model, **label_names_of(rows, "label")))
 
     def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
         check_label_names(config, rows.features["label"].names)
@@ -133,12 +146,12 @@ class PointCloudSegmentationTask(PointCloudTask):
             )
         return rows
 
-    def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
-        fields = dict(recipe.model) | label_names_of(rows, "point_labels")
+    def label_fields(self, recipe: Recipe, rows: Any) -> dict[str, Any]:
+        fields = super().label_fields(recipe, rows)
         if recipe.dataset.get("use_category", True):
             fields["category_parts"] = category_parts_of(rows)
             fields["num_categories"] = len(fields["category_parts"])
-        return self.model_class(SFTPointCloudConfig(**fields))
+        return fields
 
     def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
         check_label_names(config, rows.features["point_labels"].feature.names)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 from transformers import (
-    AutoConfig,
     AutoFeatureExtractor,
     AutoTokenizer,
     EvalPrediction,
@@ -25,7 +24,6 @@ from ...baselines.sequences import (
     NystromformerBaselineForSequenceClassification,
     NystromformerBaselineForSequencePairClassification,
 )
-from ...configuration_sft import SFTConfig
 from ...data.masked_text_datasets import ChunkedText, EpochMasks, FixedMasks
 from ...data.metrics import classification_metrics, masked_token_metrics, regression_metrics
 from ...data.sequence_collators import SequenceCollator
@@ -35,6 +33,7 @@ from ...data.sequences import load_sequence_dataset
 from ...feature_extraction_sft import SFTSequenceFeatureExtractor
 from ...modeling_sft import SFTForMaskedLM, SFTForSequenceClassification, SFTForSequencePairClassification
 from ...tokenization_sft import byte_tokenizer, list_ops_tokenizer
+from .pretrained import load_pretrained, pretrained_config
 from .task import Task, check_label_names, label_names_of, register_task
 
 if TYPE_CHECKING:
@@ -87,7 +86,6 @@ class SequenceTask(Task):
     readers = SEQUENCE_READERS
     load_dataset = staticmethod(load_sequence_dataset)
     names_from_data = (*Task.names_from_data, "vocab_size", "num_input_features", "pad_token_id")
-    starts_pretrained = True
     pair: ClassVar[bool] = False
 
     def check_processor(self, recipe: Recipe) -> None:
@@ -104,27 +102,13 @@ class SequenceTask(Task):
         model_class = self.model_class_of(recipe)
         if recipe.pretrained is None:
             return model_class(model_class.config_class(**recipe.model, **fields))
-        try:
-            config = AutoConfig.from_pretrained(recipe.pretrained)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"`pretrained` {recipe.pretrained!r} cannot be loaded: {error}") from error
-        if not isinstance(config, SFTConfig):
-            raise ValueError(
-                f"`pretrained` {recipe.pretrained!r} is of type {config.model_type}: name a sequence model, of type "
-                f"{SFTConfig.model_type}."
-            )
+        config: Any = pretrained_config(model_class, recipe.pretrained)
         if config.vocab_size != fields["vocab_size"]:
             raise ValueError(
                 f"`pretrained` {recipe.pretrained!r} has {config.vocab_size} token ids and the recipe's tokenizer "
                 f"{fields['vocab_size']}: set `processor.tokenizer` to that of the pretrained model."
             )
-        try:
-            return model_class.from_pretrained(recipe.pretrained, **recipe.model, **fields)
-        except RuntimeError as error:
-            raise ValueError(
-                f"`pretrained` {recipe.pretrained!r} has weights of other shapes than section `model` asks for: "
-                f"remove the fields that set sizes. {error}"
-            ) from error
+        return load_pretrained(model_class, recipe.pretrained, recipe.model | fields)
 
     def input_fields(self, processor: Any) -> dict[str, Any]:
         """Fields of the configuration that the tokenizer or feature extractor decides."""

@@ -36,7 +36,6 @@ class Task(ABC):
         greater_is_better (`bool`): Direction of the main metric.
         rotations (`tuple[str, ...]`): Rotations under which the task can be evaluated; `"none"` leaves data as it is.
         names_from_data (`tuple[str, ...]`): Fields of the configuration that the data set decides.
-        starts_pretrained (`bool`): Whether a recipe's `pretrained` is understood.
         plain_metrics (`tuple[str, ...]`): Metrics that are no fractions, and are not printed in percent.
         baselines (`dict`): Models of other authors that a recipe's `baseline` can name, with the model's interface.
     """
@@ -52,7 +51,6 @@ class Task(ABC):
     rotations: ClassVar[tuple[str, ...]] = ("none",)
     names_from_data: ClassVar[tuple[str, ...]] = ("num_labels", "id2label", "label2id")
     plain_metrics: ClassVar[tuple[str, ...]] = ()
-    starts_pretrained: ClassVar[bool] = False
     baselines: ClassVar[dict[str, Any]] = {}
 
     def validate(self, recipe: Recipe) -> None:
@@ -78,8 +76,8 @@ class Task(ABC):
             config_class(**recipe.model)
         except (StrictDataclassError, TypeError) as error:
             raise ValueError(f"Section `model`: {error}") from error
-        if recipe.pretrained is not None and (recipe.baseline is not None or not self.starts_pretrained):
-            raise ValueError(f"`pretrained` does not go with task `{self.name}` or a baseline: remove it.")
+        if recipe.pretrained is not None and recipe.baseline is not None:
+            raise ValueError("`pretrained` does not go with `baseline`: remove one of them.")
         self.check_processor(recipe)
         self.build_augmentation(recipe)
 
@@ -141,7 +139,7 @@ class Task(ABC):
 
     @abstractmethod
     def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
-        """Build a randomly initialised model with the label names of the rows."""
+        """Build a model with the label names of the rows, at random or from the recipe's `pretrained`."""
 
     @abstractmethod
     def prepare(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
