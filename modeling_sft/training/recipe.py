@@ -140,8 +140,8 @@ class Recipe:
         early_stopping (`EarlyStopping`, *optional*): When to stop before the last epoch.
         baseline (`str`, *optional*): Model of other authors to train in place of SFT, for comparison; the task knows
             which. `model` then holds its fields.
-        pretrained (`str`, *optional*): Folder or Hub name of a model that training starts from: its backbone, and its
-            head where that fits; `model` then holds the fields that shall differ.
+        pretrained (`str`, *optional*): Folder or Hub name of a model that training starts from: its backbone, and what
+            fits of its head; `model` then holds the fields that shall differ.
         attn_implementation (`str`, *optional*): Attention backend to train with; None takes the default.
         max_tokens_per_batch (`int`, *optional*): Limit of the padded tokens (nodes of graphs) of a training batch and
             process, in place of `training.per_device_train_batch_size`; rows of similar length then form a batch.

@@ -21,11 +21,11 @@ FROZEN = ("training.learning_rate=0", "training.max_steps=2")
 def write_molecules(path: Path, count: int) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["smiles", "acid", "amine", "weight"])
+        writer.writerow(["smiles", "acid", "amine", "weight", "smell"])
         for row in range(count):
             chain, acid, amine = "C" * (1 + row % 5), row % 2, row // 2 % 2
             smiles = ("N" if amine else "C") + chain + ("C(=O)O" if acid else "CC")
-            writer.writerow([smiles, f"{acid}.0", f"{amine}.0", 60.0 + 14 * len(chain)])
+            writer.writerow([smiles, f"{acid}.0", f"{amine}.0", 60.0 + 14 * len(chain), "sour" if acid else "none"])
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,24 @@ def test_another_task_takes_the_backbone_and_a_new_head(molecules: Path, tmp_pat
     assert 60 < model.config.target_mean[0] < 140
     assert_same_backbones(tmp_path, graph_model)
     assert np.isfinite(evaluate(tmp_path, molecules)["results"]["none"]["mean_absolute_error"])
+
+
+def test_what_the_earlier_head_was_for_is_forgotten(molecules: Path, tmp_path: Path, graph_model: Path) -> None:
+    numbers = ("task=graph-regression", "dataset.target_columns=[weight]", *FROZEN)
+    train(fine_tuned_graphs(graph_model, *numbers), tmp_path / "numbers", molecules)
+    labels = ("task=graph-multi-label-classification", "dataset.target_columns=[acid]", *FROZEN)
+    train(fine_tuned_graphs(tmp_path / "numbers", *labels), tmp_path / "labels", molecules)
+    config = AutoModelForGraphClassification.from_pretrained(tmp_path / "labels").config
+    assert config.problem_type == "multi_label_classification" and config.id2label == {0: "LABEL_0"}
+    assert config.target_mean is None and config.target_scale is None
+    classes = ("task=graph-classification", "dataset.target_columns=[smell]", *FROZEN)
+    train(fine_tuned_graphs(tmp_path / "numbers", *classes), tmp_path / "classes", molecules)
+    config = AutoModelForGraphClassification.from_pretrained(tmp_path / "classes").config
+    assert config.problem_type is None and config.id2label == {0: "none", 1: "sour"} and config.target_mean is None
+    two_labels = (labels[0], "dataset.target_columns=[acid, amine]", *FROZEN)
+    train(fine_tuned_graphs(tmp_path / "classes", *two_labels), tmp_path / "again", molecules)
+    config = AutoModelForGraphClassification.from_pretrained(tmp_path / "again").config
+    assert config.id2label == {0: "LABEL_0", 1: "LABEL_1"} and config.problem_type == "multi_label_classification"
 
 
 def test_half_precision_weights_are_trained_in_float32(molecules: Path, tmp_path: Path, graph_model: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+# What the earlier head was for: a task that leaves these out means their defaults.
+OUTPUT_FIELDS = ("problem_type", "target_mean", "target_scale", "num_categories", "category_parts")
 SHOWN_NAMES = 3
 
 
@@ -33,7 +35,7 @@ def pretrained_config(model_class: Any, source: str) -> PreTrainedConfig:
 
 
 def load_pretrained(model_class: Any, source: str, fields: dict[str, Any]) -> PreTrainedModel:
-    """Load a model to train on: its backbone, and its head where that has the shapes of the new one.
+    """Load a model to train on: its backbone, and those weights of its head that have the shapes of the new one.
 
     Args:
         model_class: Class of the model to train.
@@ -41,12 +43,18 @@ def load_pretrained(model_class: Any, source: str, fields: dict[str, Any]) -> Pr
         fields (`dict`): Fields of the configuration that shall differ from the saved one.
 
     Returns:
-        `PreTrainedModel`: In float32; a head without fitting weights is initialised at random.
+        `PreTrainedModel`: In float32; weights that do not fit the new head are initialised at random.
 
     Raises:
         ValueError: If there is no such model, or its backbone is another.
     """
     pretrained_config(model_class, source)
+    defaults = model_class.config_class()
+    fields = {name: getattr(defaults, name) for name in OUTPUT_FIELDS if hasattr(defaults, name)} | fields
+    if "num_labels" in fields:
+        # Names are only right for the labels that they came with.
+        fields["id2label"] = {number: f"LABEL_{number}" for number in range(fields["num_labels"])}
+        fields["label2id"] = {name: number for number, name in fields["id2label"].items()}
     # In v5 a model takes the dtype of its file; what is trained needs all digits.
     model, report = model_class.from_pretrained(
         source, **fields, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
