@@ -83,7 +83,6 @@ def render_card(
         eval_results=[_index_entry(result, recipe.task) for result in results],
     )
     purpose = _PURPOSES.get(recipe.task, f"Its task is `{recipe.task}`.")
-    seconds = log.get("training_seconds")
     return ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),
@@ -109,7 +108,7 @@ def render_card(
         command=without_folders(log["command"]),
         seed=recipe.seed,
         hardware=log["hardware"],
-        duration="not recorded" if seconds is None else f"{seconds:.0f} s",
+        duration=_duration(log),
         date=log["date"],
         versions=", ".join(f"{name} {version}" for name, version in log["versions"].items() if version),
         results=results,
@@ -121,6 +120,13 @@ def render_card(
         snippet=_snippet(checked, repo_id),
         license=license_name,
     )
+
+
+def _duration(log: Mapping[str, Any]) -> str:
+    # The clock starts anew when a run is resumed, processor time is carried on.
+    parts = (("training_cpu_seconds", "of processor time"), ("training_seconds", "by the clock since the last start"))
+    found = [f"{log[name]:.0f} s {what}" for name, what in parts if log.get(name) is not None]
+    return ", ".join(found) or "not recorded"
 
 
 def load_card(path: Path) -> ModelCard:

@@ -50,6 +50,16 @@ def test_the_card_says_what_the_folder_holds(folder):
     assert "![" not in render_card(check_folder(folder), "lab/digits").text
 
 
+def test_the_card_of_a_resumed_run_counts_all_processor_time(folder):
+    path = folder / "training_log.json"
+    log = json.loads(path.read_text())
+    path.write_text(json.dumps(log | {"training_cpu_seconds": 5000.2, "training_seconds": 123.0}))
+    card = render_card(check_folder(folder), "lab/digits")
+    assert "Duration: 5000 s of processor time, 123 s by the clock since the last start" in card.text
+    path.write_text(json.dumps(log | {"training_cpu_seconds": None, "training_seconds": None}))
+    assert "Duration: not recorded" in render_card(check_folder(folder), "lab/digits").text
+
+
 def test_every_task_has_its_purpose():
     assert set(TASKS) == set(_PURPOSES)
 
