@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..optional_sft import import_optional
@@ -20,6 +20,8 @@ class ReaderEntry(NamedTuple):
     """Called with the data folder and, by name, options."""
     options: tuple[str, ...] = ()
     """Names of the options of `read`, which a recipe's `dataset` section may set."""
+    target_names: Callable[..., Sequence[str] | None] | None = None
+    """Called with the options: names of the numbers in a row's target, None where the data have none."""
 
 
 def read_by_name(

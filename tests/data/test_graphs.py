@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from modeling_sft.data.graph_readers import GRAPH_READERS
+from modeling_sft.data.graph_readers.peptides_func import PEPTIDES_FUNC_TARGETS
 from modeling_sft.data.graph_readers.tudatasets import fold_indices
 from modeling_sft.data.graphs import load_graph_dataset
 from modeling_sft.data.splits import stratified_folds
@@ -62,6 +63,7 @@ def write_peptides(folder, **changes):
 def test_peptides_have_both_directions_of_each_bond(tmp_path):
     write_peptides(tmp_path)
     splits = load_graph_dataset("peptides_func", tmp_path)
+    assert len(PEPTIDES_FUNC_TARGETS) == splits["train"].features["y"].length
     assert {name: len(rows) for name, rows in splits.items()} == {"train": 1, "validation": 1, "test": 1}
     row = splits["validation"][0]
     assert row["num_nodes"] == 3 and row["node_feat"].tolist() == peptides()["node_feat"][:3].tolist()

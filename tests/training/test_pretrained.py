@@ -99,10 +99,11 @@ def test_another_task_takes_the_backbone_and_a_new_head(molecules: Path, tmp_pat
 def test_what_the_earlier_head_was_for_is_forgotten(molecules: Path, tmp_path: Path, graph_model: Path) -> None:
     numbers = ("task=graph-regression", "dataset.target_columns=[weight]", *FROZEN)
     train(fine_tuned_graphs(graph_model, *numbers), tmp_path / "numbers", molecules)
+    assert AutoModelForGraphClassification.from_pretrained(tmp_path / "numbers").config.id2label == {0: "weight"}
     labels = ("task=graph-multi-label-classification", "dataset.target_columns=[acid]", *FROZEN)
     train(fine_tuned_graphs(tmp_path / "numbers", *labels), tmp_path / "labels", molecules)
     config = AutoModelForGraphClassification.from_pretrained(tmp_path / "labels").config
-    assert config.problem_type == "multi_label_classification" and config.id2label == {0: "LABEL_0"}
+    assert config.problem_type == "multi_label_classification" and config.id2label == {0: "acid"}
     assert config.target_mean is None and config.target_scale is None
     classes = ("task=graph-classification", "dataset.target_columns=[smell]", *FROZEN)
     train(fine_tuned_graphs(tmp_path / "numbers", *classes), tmp_path / "classes", molecules)
@@ -111,7 +112,7 @@ def test_what_the_earlier_head_was_for_is_forgotten(molecules: Path, tmp_path: P
     two_labels = (labels[0], "dataset.target_columns=[acid, amine]", *FROZEN)
     train(fine_tuned_graphs(tmp_path / "classes", *two_labels), tmp_path / "again", molecules)
     config = AutoModelForGraphClassification.from_pretrained(tmp_path / "again").config
-    assert config.id2label == {0: "LABEL_0", 1: "LABEL_1"} and config.problem_type == "multi_label_classification"
+    assert config.id2label == {0: "acid", 1: "amine"} and config.problem_type == "multi_label_classification"
 
 
 def test_half_precision_weights_are_trained_in_float32(molecules: Path, tmp_path: Path, graph_model: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..files import dataset_folder, existing_file
 from .smiles_rows import SmilesTable, smiles_rows
@@ -74,6 +74,11 @@ def moleculenet_reader(name: str) -> Callable[..., dict[str, Dataset]]:
         return split_smiles_rows(smiles_rows(source, name), source, split, FRACTIONS, seed)
 
     return read
+
+
+def tox21_target_names(**options: Any) -> tuple[str, ...]:
+    """The assays, in the order of the targets."""
+    return TOX21_TARGETS
 
 
 def _source(name: str, data_dir: str | os.PathLike[str] | None) -> tuple[Path, Sequence[str]]:

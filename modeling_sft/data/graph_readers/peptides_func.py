@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,25 @@ label (graphs, 10) and split (graphs,), 0 for train, 1 for validation and 2 for 
 
 SPLITS = ("train", "validation", "test")
 
+# The order of the official labels.
+PEPTIDES_FUNC_TARGETS = (
+    "antifungal",
+    "cell_cell_communication",
+    "anticancer",
+    "drug_delivery_vehicle",
+    "antimicrobial",
+    "antiviral",
+    "antihypertensive",
+    "antibacterial",
+    "antiparasitic",
+    "toxic",
+)
+
+
+def peptides_func_target_names(**options: Any) -> tuple[str, ...]:
+    """The functions of a peptide, in the order of the targets."""
+    return PEPTIDES_FUNC_TARGETS
+
 
 def read_peptides_func(data_dir: str | os.PathLike[str] | None) -> dict[str, Dataset]:
     """10,873 / 2,331 / 2,331 peptides in the official split, 10 labels each of 0 and 1.
@@ -31,7 +50,7 @@ def read_peptides_func(data_dir: str | os.PathLike[str] | None) -> dict[str, Dat
         ValueError: for absent and damaged files.
     """
     path = existing_file(dataset_folder("peptides_func", data_dir, LAYOUT) / "graphs.npz", LAYOUT)
-    features = graph_features(target_feature(10), (9, "int64"), (3, "int64"))
+    features = graph_features(target_feature(len(PEPTIDES_FUNC_TARGETS)), (9, "int64"), (3, "int64"))
     return {split: packed_rows(_read, split, features, [path], part) for part, split in enumerate(SPLITS)}
 
 
@@ -43,7 +62,7 @@ def _read(files: Sequence[Path]) -> PackedGraphs:
     for name, array, width in (("node_feat", archive["node_feat"], 9), ("edge_feat", bond_feat, 3)):
         if array.ndim != 2 or array.shape[1] != width or array.dtype.kind not in "iu":
             raise damaged(path, f"{name} has shape {array.shape}; expected {width} columns of integers")
-    check_labels(path, "label", label, (len(label), 10), 2)
+    check_labels(path, "label", label, (len(label), len(PEPTIDES_FUNC_TARGETS)), 2)
     check_labels(path, "split", archive["split"], (len(label),), len(SPLITS))
     if bonds.ndim != 2 or bonds.shape != (2, len(bond_feat)):
         raise damaged(path, f"edge_index has shape {bonds.shape}; expected (2, {len(bond_feat)})")

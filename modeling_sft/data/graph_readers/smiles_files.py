@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .smiles_rows import ON_ERROR, SmilesTable, smiles_rows
 from .smiles_splits import FRACTIONS, NAMES, check_split_options, split_smiles_rows
@@ -66,6 +66,11 @@ def read_smiles_files(
     if len(rows) > 1:
         return rows
     return split_smiles_rows(rows["train"], sources["train"], split, fractions, seed)
+
+
+def smiles_target_names(target_columns: str | Sequence[str] | None = None, **options: Any) -> Sequence[str] | None:
+    """The columns of the targets, where they are given."""
+    return [target_columns] if isinstance(target_columns, str) else target_columns
 
 
 def _files(source: Path) -> dict[str, Path]:

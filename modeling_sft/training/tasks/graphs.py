@@ -27,7 +27,7 @@ from ...modeling_sft_graph import SFTForGraphClassification, SFTForLinkPredictio
 from ...processing_graph_sft import SFTGraphProcessor
 from ...validation_sft import IGNORED_LABEL
 from .pretrained import load_pretrained
-from .task import Task, check_label_names, label_names_of, register_task
+from .task import Task, check_label_names, id_fields, label_names_of, register_task
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -47,7 +47,7 @@ class GraphTask(Task):
 
     def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
         model_class = self.model_class_of(recipe)
-        fields = recipe.model | self.output_fields(rows)
+        fields = recipe.model | self._with_target_names(self.output_fields(rows), recipe)
         fields["num_node_encodings"] = self.build_processor(recipe).num_node_encodings
         if recipe.pretrained is not None:
             # Its features are those it was trained on: other data must have the same.
@@ -72,6 +72,17 @@ class GraphTask(Task):
     def output_fields(self, rows: Any) -> dict[str, Any]:
         """Fields of the configuration that the labels decide."""
         raise NotImplementedError
+
+    def _with_target_names(self, fields: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+        """Names in place of the number of labels, where the data set knows them."""
+        find_names = self.readers[recipe.dataset["name"]].target_names
+        if "num_labels" not in fields or find_names is None:
+            return fields
+        options = {name: recipe.dataset[name] for name in self.reader_options(recipe) if name in recipe.dataset}
+        names = find_names(**options)
+        if names is None:
+            return fields
+        return {name: value for name, value in fields.items() if name != "num_labels"} | id_fields(names)
 
     def prepare(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
         return PreparedGraphs(rows, processor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -190,7 +190,11 @@ def task_of_config(config: PreTrainedConfig) -> Task:
 def label_names_of(rows: Any, column: str) -> dict[str, Any]:
     """The configuration's `id2label` and `label2id` for a column of class labels or of lists of them."""
     feature = rows.features[column]
-    names = getattr(feature, "feature", feature).names
+    return id_fields(getattr(feature, "feature", feature).names)
+
+
+def id_fields(names: Sequence[str]) -> dict[str, Any]:
+    """The configuration's `id2label` and `label2id` for labels in this order."""
     return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
 
 
