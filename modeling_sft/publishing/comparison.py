@@ -17,6 +17,15 @@ from ..training.tasks import get_task
 COMPARISON_NAME = "comparison.json"
 GOALS_NAME = "goals.yaml"
 _SUMMARY_FIELDS = ("task", "dataset", "setting", "values", "metrics", "num_parameters", "training_cpu_seconds")
+_MODEL_NAMES = {
+    None: "SFT",
+    "bert": "BERT",
+    "dgcnn": "DGCNN",
+    "gine": "GINE",
+    "gps": "GPS",
+    "nystromformer": "Nystromformer",
+    "pointnet": "PointNet",
+}
 _PUBLISHED_FIELDS = ("model", "value", "source", "remark")
 
 
@@ -164,7 +173,7 @@ def comparison_tables(comparison: Mapping[str, Any]) -> str:
     for run in comparison["runs"]:
         minutes = ["-" if value is None else f"{value:.1f}" for value in run["training_cpu_minutes"]]
         cells = (
-            f"{run['baseline'] or 'SFT'} (`{run['recipe']}`)",
+            f"{_MODEL_NAMES.get(run['baseline'], run['baseline'])} (`{run['recipe']}`)",
             ", ".join(format_metric(value, plain) for value in run["values"]),
             f"{format_metric(run['mean'], plain)}"
             + ("" if run["std"] is None else f" ± {format_metric(run['std'], plain)}"),

@@ -124,7 +124,7 @@ def test_card_shows_all_runs_anchors_and_others(released: Path, tmp_path: Path) 
     prepare(released, "org/sft-tiny")
     text = (released / "README.md").read_text()
     assert "| SFT (`tiny`) | 90.00, 10.00, 50.00 |" in text
-    assert "| pointnet (`tiny-pointnet`) | 43.21 | 43.21 |" in text
+    assert "| PointNet (`tiny-pointnet`) | 43.21 | 43.21 |" in text
     assert "| Other | 98.70 | a paper | larger |" in text
     assert "seed 2, the median" in text and "One run with one seed" not in text
 
