@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from modeling_sft.data.graph_readers import GRAPH_READERS
-from modeling_sft.data.graph_readers.peptides_func import PEPTIDES_FUNC_TARGETS
 from modeling_sft.data.graph_readers.tudatasets import fold_indices
 from modeling_sft.data.graphs import load_graph_dataset
 from modeling_sft.data.splits import stratified_folds
@@ -60,10 +59,15 @@ def write_peptides(folder, **changes):
     np.savez(folder / "peptides_func" / "graphs.npz", **{**peptides(), **changes})
 
 
+@pytest.mark.parametrize(("name", "first", "count"), [("peptides_func", "antifungal", 10), ("tox21", "NR-AR", 12)])
+def test_targets_have_names(name, first, count):
+    names = GRAPH_READERS[name].target_names()
+    assert names[0] == first and len(set(names)) == len(names) == count
+
+
 def test_peptides_have_both_directions_of_each_bond(tmp_path):
     write_peptides(tmp_path)
     splits = load_graph_dataset("peptides_func", tmp_path)
-    assert len(PEPTIDES_FUNC_TARGETS) == splits["train"].features["y"].length
     assert {name: len(rows) for name, rows in splits.items()} == {"train": 1, "validation": 1, "test": 1}
     row = splits["validation"][0]
     assert row["num_nodes"] == 3 and row["node_feat"].tolist() == peptides()["node_feat"][:3].tolist()

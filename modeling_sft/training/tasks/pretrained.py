@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from .task import id_fields
+
 # What the earlier head was for: a task that leaves these out means their defaults.
 OUTPUT_FIELDS = ("problem_type", "target_mean", "target_scale", "num_categories", "category_parts")
 SHOWN_NAMES = 3
@@ -53,8 +55,7 @@ def load_pretrained(model_class: Any, source: str, fields: dict[str, Any]) -> Pr
     fields = {name: getattr(defaults, name) for name in OUTPUT_FIELDS if hasattr(defaults, name)} | fields
     if "num_labels" in fields:
         # Names are only right for the labels that they came with.
-        fields["id2label"] = {number: f"LABEL_{number}" for number in range(fields["num_labels"])}
-        fields["label2id"] = {name: number for number, name in fields["id2label"].items()}
+        fields |= id_fields([f"LABEL_{number}" for number in range(fields["num_labels"])])
     # In v5 a model takes the dtype of its file; what is trained needs all digits.
     model, report = model_class.from_pretrained(
         source, **fields, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
