@@ -30,7 +30,7 @@ class SequenceBaselineConfig(PreTrainedConfig):
         pooling (`"attention"`, `"mean"` or `"max"`): how the readout pools tokens, as in SFT.
         num_landmarks (`int`): landmarks of Nystromformer, fewer than `max_position_embeddings`.
         conv_kernel_size (`int`): width of Nystromformer's convolution of the values, odd.
-        pad_token_id (`int`): the token whose embedding stays zero.
+        pad_token_id (`int`, *optional*): the token whose embedding stays zero; None with continuous features.
 
     Raises:
         ValueError: a field is out of its range.
@@ -53,6 +53,11 @@ class SequenceBaselineConfig(PreTrainedConfig):
     conv_kernel_size: int = 65
     pad_token_id: int | None = 0
 
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.num_input_features:
+            self.pad_token_id = None
+        super().__post_init__(**kwargs)
+
     def validate_architecture(self) -> None:
         """Check ranges and combinations of fields; runs whenever a configuration is made."""
         super().validate_architecture()
@@ -72,7 +77,7 @@ class SequenceBaselineConfig(PreTrainedConfig):
                 raise ValueError(f"`{name}` is {getattr(self, name)}: use a probability, at least 0 and below 1.")
         if self.conv_kernel_size % 2 == 0:
             raise ValueError(f"`conv_kernel_size` is {self.conv_kernel_size}: use an odd number.")
-        known = self.pad_token_id is None or self.num_input_features or 0 <= self.pad_token_id < self.vocab_size
+        known = self.pad_token_id is None or 0 <= self.pad_token_id < self.vocab_size
         if not known:
             raise ValueError(f"`pad_token_id` is {self.pad_token_id}: use None or a token id below `vocab_size`.")
 

@@ -219,6 +219,11 @@ def test_bad_configurations_are_refused(changes, message):
         config(**changes)
 
 
+def test_continuous_features_have_no_token_for_padding():
+    fields = {"vocab_size": 0, "num_input_features": 2}
+    assert SequenceBaselineConfig(**fields, pad_token_id=3).pad_token_id is None  # else Transformers warns of 0 tokens
+
+
 def test_bad_inputs_are_named():
     with pytest.raises(ValueError, match="`num_landmarks` is 37"):
         build(SINGLE[1], num_landmarks=37)
