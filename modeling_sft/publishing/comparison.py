@@ -163,7 +163,7 @@ def compare(goal: Goal, results_dir: str | Path) -> dict[str, Any] | None:
 
 
 def comparison_tables(comparison: Mapping[str, Any]) -> str:
-    """The runs and the published results as two Markdown tables, fractions in percent."""
+    """The runs and other figures as two Markdown tables, fractions in percent."""
     plain = comparison["is_plain"]
     metric = comparison["metric"].replace("_", " ") + ("" if plain else " (%)")
     lines = [
@@ -182,7 +182,7 @@ def comparison_tables(comparison: Mapping[str, Any]) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     if comparison["published"]:
-        lines += ["", f"| published by others | {metric} | source | remark |", "|---|---|---|---|"]
+        lines += ["", f"| other figures | {metric} | source | remark |", "|---|---|---|---|"]
         for entry in comparison["published"]:
             value = format_metric(entry["value"], plain)
             lines.append(f"| {entry['model']} | {value} | {entry['source']} | {entry.get('remark', '')} |")
