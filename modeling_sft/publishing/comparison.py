@@ -43,6 +43,7 @@ class Goal:
         anchors (`Sequence[str]`): Recipes of the models to compare with.
         published (`Sequence[dict]`): Results of others: `model`, `value`, `source` and, where data or budget differ,
             `remark`.
+        note (`str`, *optional*): What a reader must know to read the results right.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Goal:
     metric: str | None = None
     anchors: Sequence[str] = ()
     published: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    note: str | None = None
 
 
 def read_goals(results_dir: str | Path) -> dict[str, Goal]:
@@ -159,11 +161,12 @@ def compare(goal: Goal, results_dir: str | Path) -> dict[str, Any] | None:
         "target": goal.target,
         "runs": runs,
         "published": [dict(entry) for entry in goal.published],
+        "note": goal.note,
     }
 
 
 def comparison_tables(comparison: Mapping[str, Any]) -> str:
-    """The runs and other figures as two Markdown tables, fractions in percent."""
+    """The runs and other figures as two Markdown tables, fractions in percent, and the note below them."""
     plain = comparison["is_plain"]
     metric = comparison["metric"].replace("_", " ") + ("" if plain else " (%)")
     lines = [
@@ -186,4 +189,6 @@ def comparison_tables(comparison: Mapping[str, Any]) -> str:
         for entry in comparison["published"]:
             value = format_metric(entry["value"], plain)
             lines.append(f"| {entry['model']} | {value} | {entry['source']} | {entry.get('remark', '')} |")
+    if comparison.get("note"):
+        lines += ["", comparison["note"]]
     return "\n".join(lines)

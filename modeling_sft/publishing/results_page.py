@@ -73,6 +73,13 @@ def _section(comparison: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     own = comparison["runs"][0]
     yield f"Runs differ in `{own['setting']}`: {', '.join(map(str, own['settings']))}."
-    for hardware in dict.fromkeys(run["hardware"] for run in comparison["runs"] if run["hardware"]):
-        dates = sorted({run["date"][:10] for run in comparison["runs"] if run["hardware"] == hardware and run["date"]})
-        yield f"Measured on {hardware}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}."
+    machines: dict[str, list[Mapping[str, Any]]] = {}
+    for run in comparison["runs"]:
+        if run["hardware"]:
+            machines.setdefault(run["hardware"], []).append(run)
+    for hardware, runs in machines.items():
+        dates = sorted(run["date"][:10] for run in runs)
+        # Processor times of different machines do not compare: say which is of which.
+        names = ", ".join(f"`{run['recipe']}`" for run in runs)
+        which = f" ({names})" if len(machines) > 1 else ""
+        yield f"Measured on {hardware}{which}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}."

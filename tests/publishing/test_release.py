@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -127,6 +128,19 @@ def test_card_shows_all_runs_anchors_and_others(released: Path, tmp_path: Path) 
     assert "| PointNet (`tiny-pointnet`) | 43.21 | 43.21 |" in text
     assert "| Other | 98.70 | a paper | larger |" in text
     assert "seed 2, the median" in text and "One run with one seed" not in text
+
+
+def test_what_a_reader_must_know_is_in_card_and_page(released: Path, tmp_path: Path) -> None:
+    anchor = summary_of(tmp_path / "results" / "tiny.json", recipe="tiny-pointnet", baseline="pointnet")
+    anchor |= {"hardware": "a slow one", "date": "2026-01-02T03:04:05+00:00"}
+    (tmp_path / "results" / "tiny-pointnet.json").write_text(json.dumps(anchor))
+    goal = dataclasses.replace(GOAL, note="As good as a guess.")
+    refresh(goal, released.parent, tmp_path / "results")
+    prepare(released, "org/sft-tiny")
+    page = render_results_page({GOAL.name: goal}, tmp_path / "results")
+    assert "\n\nAs good as a guess.\n" in page and "\n\nAs good as a guess.\n" in (released / "README.md").read_text()
+    assert "\nMeasured on a slow one (`tiny-pointnet`), 2026-01-02." in page
+    assert page.count("(`tiny`)") == 2  # its row, and its machine
 
 
 def test_number_without_source_in_the_comparison_is_found(released: Path) -> None:
