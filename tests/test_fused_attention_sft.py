@@ -217,7 +217,8 @@ def test_inference_gives_the_same_output(function: Attention, mode: Callable[[],
     expected = function(arguments(case, attention_inputs(case, torch.float32)))
     with mode():
         found = function(arguments(case, attention_inputs(case, torch.float32)))
-    assert torch.equal(found, expected)
+    # A compiler may sum in another order where no gradient is needed.
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-5, atol=1e-6)
     assert not found.requires_grad
 
 
