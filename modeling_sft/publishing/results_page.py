@@ -75,7 +75,7 @@ def _section(comparison: Mapping[str, Any]) -> Iterator[str]:
     yield f"Runs differ in `{own['setting']}`: {', '.join(map(str, own['settings']))}."
     machines: dict[str, list[Mapping[str, Any]]] = {}
     for run in comparison["runs"]:
-        if run["hardware"]:
+        if run["hardware"] and run["date"]:
             machines.setdefault(run["hardware"], []).append(run)
     for hardware, runs in machines.items():
         dates = sorted(run["date"][:10] for run in runs)
