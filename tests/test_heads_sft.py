@@ -3,16 +3,17 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from huggingface_hub.errors import StrictDataclassError
 
-from modeling_sft import SFTPointCloudConfig
+from modeling_sft import SFTConfig, SFTGraphConfig, SFTPointCloudConfig
 from modeling_sft.heads_sft import SFTPooling, classification_loss
 
 
 def config(**changes):
-    return SFTPointCloudConfig(hidden_size=8, num_attention_heads=2, **changes)
+    return SFTConfig(hidden_size=8, num_attention_heads=2, **changes)
 
 
-@pytest.mark.parametrize("pooling", ["attention", "mean", "max"])
+@pytest.mark.parametrize("pooling", ["attention", "mean", "max", "first"])
 def test_pooling_ignores_padding(pooling):
     torch.manual_seed(0)
     pool = SFTPooling(config(pooling=pooling))
@@ -27,6 +28,19 @@ def test_mean_and_max_pooling_are_what_they_say():
     states, mask = torch.randn(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)
     torch.testing.assert_close(SFTPooling(config(pooling="mean"))(states, mask), states.mean(1))
     torch.testing.assert_close(SFTPooling(config(pooling="max"))(states, mask), states.amax(1))
+
+
+def test_first_pooling_takes_the_first_real_token():
+    states = torch.randn(3, 5, 8)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [0, 0, 0, 0, 1]], dtype=torch.bool)
+    pooled = SFTPooling(config(pooling="first"))(states, mask)
+    assert torch.equal(pooled, states[[0, 1, 2], [0, 2, 4]])
+
+
+@pytest.mark.parametrize("unordered", [SFTPointCloudConfig, SFTGraphConfig])
+def test_points_and_nodes_have_no_first_token(unordered):
+    with pytest.raises(StrictDataclassError, match="`pooling` is 'first': points and nodes come in no order"):
+        unordered(pooling="first")
 
 
 def test_single_label_loss_is_cross_entropy_over_the_labels_present():

@@ -242,20 +242,17 @@ def test_evaluation_is_deterministic_and_training_reproducible_under_a_seed(choi
 
 
 def coloured_clouds(count: int, generator: torch.Generator) -> tuple[Batch, Tensor]:
-    """Clouds of 48 random points in two colours, labelled by the more frequent one."""
+    """Clouds of 48 random points in two colours, labelled by the more frequent one, in float64."""
     labels = torch.randint(0, 2, (count,), generator=generator)
     share = torch.where(labels == 1, 0.7, 0.3)[:, None]
-    colour = 2.0 * (torch.rand(count, 48, generator=generator) < share) - 1
-    return {"points": torch.randn(count, 48, 3, generator=generator), "point_features": colour[..., None]}, labels
+    colour = 2.0 * (torch.rand(count, 48, generator=generator) < share).double() - 1
+    points = torch.randn(count, 48, 3, generator=generator, dtype=torch.float64)
+    return {"points": points, "point_features": colour[..., None]}, labels
 
 
-def test_deterministic_accuracy_keeps_up_with_sampled_accuracy_after_training_with_noise(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # Max pooling cannot count, so the frequency of a colour reaches the logits through the sampled tokens alone; the
-    # embeddings would give it away by the mean that they subtract.
-    monkeypatch.setattr(modeling_sft_point_cloud, "COMMON_PART", 1.0)
-    torch.manual_seed(0)
+def accuracies_after_training_with_noise(seed: int) -> tuple[float, float, float]:
+    """Accuracy of deterministic, of drawn and of top-K samples, after a short training with sampled tokens."""
+    torch.manual_seed(seed)
     config = build(
         num_labels=2,
         num_hidden_layers=1,
@@ -267,9 +264,10 @@ def test_deterministic_accuracy_keeps_up_with_sampled_accuracy_after_training_wi
         sampling_estimator="straight_through",
         num_sampled_tokens=12,
     ).config
-    model = SFTForPointCloudClassification(config).train()
+    # In float64, so that the rounding of a processor does not decide what is learned.
+    model = SFTForPointCloudClassification(config).double().train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     for _ in range(60):
         batch, labels = coloured_clouds(32, generator)
         optimiser.zero_grad()
@@ -286,9 +284,20 @@ def test_deterministic_accuracy_keeps_up_with_sampled_accuracy_after_training_wi
     with model.sampled_inference(seed=0):
         drawn = sum(accuracy() for _ in range(3)) / 3
     model.config.sampling_inference = "topk"
-    assert drawn > 0.8
-    assert deterministic >= drawn - 0.03
-    assert accuracy() < deterministic - 0.2, "the task no longer shows the gap that this test guards against"
+    return deterministic, drawn, accuracy()
+
+
+def test_deterministic_accuracy_keeps_up_with_sampled_accuracy_after_training_with_noise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Max pooling cannot count, so the frequency of a colour reaches the logits through the sampled tokens alone; the
+    # embeddings would give it away by the mean that they subtract.
+    monkeypatch.setattr(modeling_sft_point_cloud, "COMMON_PART", 1.0)
+    deterministic, drawn, top_k = torch.tensor([accuracies_after_training_with_noise(seed) for seed in range(3)]).T
+    assert (drawn > 0.8).all()
+    assert (deterministic >= drawn - 0.03).all()
+    gap = deterministic.mean() - top_k.mean()
+    assert gap > 0.15, "the task no longer shows the gap that this test guards against"
 
 
 # 7. Gradients

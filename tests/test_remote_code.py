@@ -49,8 +49,8 @@ head = Head.from_pretrained(folder).eval()
 for thing in (config, processor, extractor, backbone, head):
     assert type(thing).__module__.startswith("transformers_modules."), type(thing)
 with torch.no_grad():
-    assert torch.equal(head(**inputs).logits, stored["logits"])
-    assert torch.equal(backbone(**inputs).last_hidden_state, stored["states"])
+    torch.testing.assert_close(head(**inputs).logits, stored["logits"])
+    torch.testing.assert_close(backbone(**inputs).last_hidden_state, stored["states"])
 head.save_pretrained(folder + "/again")
 processor.save_pretrained(folder + "/again")
 print("REMOTE CODE WORKS")
@@ -83,8 +83,8 @@ else:
 pair = {f"pair_{name}": value.flip(0) for name, value in inputs.items()} if "Pair" in stored["class"] else {}
 with torch.no_grad():
     outputs = head(**inputs, **pair)
-    assert torch.equal(outputs.logits if "logits" in outputs else outputs.start_logits, stored["outputs"])
-    assert torch.equal(backbone(**inputs).last_hidden_state, stored["states"])
+    torch.testing.assert_close(outputs.logits if "logits" in outputs else outputs.start_logits, stored["outputs"])
+    torch.testing.assert_close(backbone(**inputs).last_hidden_state, stored["states"])
 if stored["class"] == "SFTForSequenceClassification" and "texts" in stored:
     labels = pipeline("text-classification", model=folder, trust_remote_code=True)(stored["texts"])
     assert [answer["label"] for answer in labels] == stored["labels"]
@@ -113,8 +113,8 @@ inputs = processor(stored["graphs"])
 del inputs["labels"]
 pairs = {"node_pairs": inputs.pop("node_pairs")}
 with torch.no_grad():
-    assert torch.equal(backbone(**inputs).last_hidden_state, stored["states"])
-    assert torch.equal(head(**inputs, **(pairs if "Link" in stored["class"] else {})).logits, stored["logits"])
+    torch.testing.assert_close(backbone(**inputs).last_hidden_state, stored["states"])
+    torch.testing.assert_close(head(**inputs, **(pairs if "Link" in stored["class"] else {})).logits, stored["logits"])
 head.save_pretrained(folder + "/again")
 processor.save_pretrained(folder + "/again")
 print("REMOTE CODE WORKS")

@@ -137,7 +137,7 @@ def test_padding_does_not_change_a_sequence(cls: type, choice: dict[str, Any]) -
     check_padding(build_sequence(cls, **choice), [random_sequence(size, seed=size) for size in (17, 9, 5, 1)], 1e-9)
 
 
-@pytest.mark.parametrize("pooling", ["attention", "mean", "max"])
+@pytest.mark.parametrize("pooling", ["attention", "mean", "max", "first"])
 @pytest.mark.parametrize("inference", ["systematic", "topk"])
 @pytest.mark.parametrize("relation", [True, False], ids=["relation", "plain"])
 def test_padding_does_not_change_a_sequence_in_float32(pooling: str, inference: str, relation: bool) -> None:

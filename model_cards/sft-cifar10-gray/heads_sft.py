@@ -12,7 +12,7 @@ from .validation_sft import can_check_values, check_shape, resolve_mask
 
 
 class SFTPooling(nn.Module):
-    """One vector per row from its real tokens: learned attention weights, mean, or maximum."""
+    """One vector per row from its real tokens: by learned attention weights, mean or maximum, or the first one's."""
 
     def __init__(self, config: SFTEncoderConfig):
         super().__init__()
@@ -25,6 +25,9 @@ class SFTPooling(nn.Module):
             states = hidden_states.masked_fill(~mask[..., None], torch.finfo(hidden_states.dtype).min)
             # amax is faster forward, but its backward compares every element; that of max scatters to the winners.
             return states.max(1).values if states.requires_grad else states.amax(1)
+        if self.pooling == "first":
+            # Under left padding, the first real token is not at index 0.
+            return torch.take_along_dim(hidden_states, mask.int().argmax(1)[:, None, None], 1).squeeze(1)
         dtype = torch.promote_types(hidden_states.dtype, torch.float32)
         if self.weight_proj is None:
             weights = mask.to(dtype) / mask.sum(1, keepdim=True).clamp(min=1)

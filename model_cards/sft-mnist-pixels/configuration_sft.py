@@ -69,7 +69,8 @@ class SFTEncoderConfig(PreTrainedConfig):
         residual_scale_init (`float`, defaults to 0.0): start of the learned factor on both branches of a layer;
             0 is ReZero.
         hidden_dropout_prob, attention_probs_dropout_prob, drop_path_prob (`float`, default to 0.0).
-        pooling (`"attention"`, `"mean"` or `"max"`, defaults to `"attention"`): readout of the classification heads.
+        pooling (`"attention"`, `"mean"`, `"max"` or `"first"`, defaults to `"attention"`): readout of the
+            classification heads; `"first"`, the state of the first token, is for sequences alone.
         initializer_range (`float`, defaults to 0.02): standard deviation of the weights, queries and keys excepted:
             those are drawn with `hidden_size**-0.5`, on which the score's scaling rests.
 
@@ -107,7 +108,7 @@ class SFTEncoderConfig(PreTrainedConfig):
     hidden_dropout_prob: float | int = 0.0
     attention_probs_dropout_prob: float | int = 0.0
     drop_path_prob: float | int = 0.0
-    pooling: Literal["attention", "mean", "max"] = "attention"
+    pooling: Literal["attention", "mean", "max", "first"] = "attention"
     initializer_range: float | int = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -205,6 +206,12 @@ class SFTEncoderConfig(PreTrainedConfig):
             _require(0 <= value < 1, name, value, "use a probability, at least 0 and below 1.")
         _require(
             self.num_extra_tokens >= 0, "num_extra_tokens", self.num_extra_tokens, "use an integer of at least 0."
+        )
+        _require(
+            self.pooling != "first" or self.modality == "sequence",
+            "pooling",
+            self.pooling,
+            "points and nodes come in no order: use attention, mean or max.",
         )
 
     @property

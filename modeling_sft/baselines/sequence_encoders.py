@@ -27,7 +27,7 @@ class SequenceBaselineConfig(PreTrainedConfig):
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size (`int`): sizes of the encoder.
         hidden_act (`str`): activation of the feed-forward layers and of the readout.
         hidden_dropout_prob, attention_probs_dropout_prob (`float`).
-        pooling (`"attention"`, `"mean"` or `"max"`): how the readout pools tokens, as in SFT.
+        pooling (`"attention"`, `"mean"`, `"max"` or `"first"`): how the readout pools tokens, as in SFT.
         num_landmarks (`int`): landmarks of Nystromformer, fewer than `max_position_embeddings`.
         conv_kernel_size (`int`): width of Nystromformer's convolution of the values, odd.
         pad_token_id (`int`, *optional*): the token whose embedding stays zero; None with continuous features.
@@ -48,7 +48,7 @@ class SequenceBaselineConfig(PreTrainedConfig):
     hidden_act: str = "gelu"
     hidden_dropout_prob: float | int = 0.0
     attention_probs_dropout_prob: float | int = 0.0
-    pooling: Literal["attention", "mean", "max"] = "attention"
+    pooling: Literal["attention", "mean", "max", "first"] = "attention"
     num_landmarks: int = 64
     conv_kernel_size: int = 65
     pad_token_id: int | None = 0

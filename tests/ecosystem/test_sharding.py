@@ -22,11 +22,11 @@ def test_shards_and_device_maps_give_the_same_answers(kind: str, tmp_path: Path)
 
     placed = type(case.model).from_pretrained(tmp_path, device_map="auto")
     assert {parameter.device.type for parameter in placed.parameters()} == {"cpu"}
-    assert torch.equal(case.logits(placed), expected)
+    torch.testing.assert_close(case.logits(placed), expected)
 
     offloaded = type(case.model).from_pretrained(
         tmp_path, device_map="auto", max_memory={"cpu": 20_000}, offload_folder=tmp_path / "offloaded"
     )
     assert "disk" in offloaded.hf_device_map.values()
     assert not any(name.startswith("sft.encoder.layers.0.") for name in offloaded.hf_device_map)
-    assert torch.equal(case.logits(offloaded), expected)
+    torch.testing.assert_close(case.logits(offloaded), expected)
