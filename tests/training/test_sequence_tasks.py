@@ -223,7 +223,10 @@ def test_the_seed_decides_the_new_head_alone(data, language_model):
     assert different and all(name.startswith("classifier.") for name in different)
 
 
-def test_pretrained_models_must_fit(data, tmp_path, language_model):
+def test_pretrained_models_must_fit(data, tmp_path, language_model, monkeypatch):
+    # Without a network the Hub's client would try for most of a minute.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
     def fails(message, kind, *overrides):
         with pytest.raises(ValueError, match=message):
             train(tiny_sequence_recipe(*overrides), tmp_path / str(len(list(tmp_path.iterdir()))), data / kind)
