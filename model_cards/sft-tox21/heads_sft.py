@@ -27,7 +27,8 @@ class SFTPooling(nn.Module):
             return states.max(1).values if states.requires_grad else states.amax(1)
         if self.pooling == "first":
             # Under left padding, the first real token is not at index 0.
-            return torch.take_along_dim(hidden_states, mask.int().argmax(1)[:, None, None], 1).squeeze(1)
+            first = mask.int().argmax(1)[:, None, None].expand(-1, 1, hidden_states.shape[-1])
+            return hidden_states.gather(1, first).squeeze(1)  # take_along_dim would fix the shapes in torch.export
         dtype = torch.promote_types(hidden_states.dtype, torch.float32)
         if self.weight_proj is None:
             weights = mask.to(dtype) / mask.sum(1, keepdim=True).clamp(min=1)
