@@ -37,6 +37,16 @@ def test_first_pooling_takes_the_first_real_token():
     assert torch.equal(pooled, states[[0, 1, 2], [0, 2, 4]])
 
 
+@pytest.mark.parametrize("pooling", ["attention", "mean", "max", "first"])
+def test_pooling_exports_for_other_batches_and_lengths(pooling):
+    pool = SFTPooling(config(pooling=pooling))
+    shapes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
+    example = (torch.randn(2, 7, 8), torch.arange(7) < torch.tensor([[7], [3]]))
+    exported = torch.export.export(pool, example, dynamic_shapes=(shapes, shapes)).module()
+    states, mask = torch.randn(3, 5, 8), torch.arange(5) >= torch.tensor([[0], [2], [4]])
+    torch.testing.assert_close(exported(states, mask), pool(states, mask))
+
+
 @pytest.mark.parametrize("unordered", [SFTPointCloudConfig, SFTGraphConfig])
 def test_points_and_nodes_have_no_first_token(unordered):
     with pytest.raises(StrictDataclassError, match="`pooling` is 'first': points and nodes come in no order"):
