@@ -12,7 +12,7 @@ from .validation_sft import can_check_values, check_shape, resolve_mask
 
 
 class SFTPooling(nn.Module):
-    """One vector per row from its real tokens: by learned attention weights, mean or maximum, or the first one's."""
+    """One vector per row from its real tokens: learned attention weights, mean, maximum, or the first token."""
 
     def __init__(self, config: SFTEncoderConfig):
         super().__init__()
