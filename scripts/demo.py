@@ -49,8 +49,9 @@ def main() -> int:
     batch = processor([row["points"] for row in clouds], point_features=[row["point_features"] for row in clouds])
     with torch.no_grad():
         output = model(**batch, output_sampled_tokens=True)
-        identical = torch.equal(output.logits, reloaded(**batch).logits)
-    print(f"logits after saving and loading by AutoModelForPointCloudClassification identical: {identical}")
+        # To rounding: weights mapped from a file lie elsewhere in memory, where a processor may sum in another order.
+        same = torch.allclose(output.logits, reloaded(**batch).logits, rtol=1e-4, atol=1e-4)
+    print(f"logits after saving and loading by AutoModelForPointCloudClassification the same: {same}")
 
     curves, sample = arguments.output_dir / "training_curves.png", arguments.output_dir / "sampled_points.png"
     shutil.copyfile(model_dir / "curves.png", curves)
@@ -64,7 +65,7 @@ def main() -> int:
         title=f"a {label}, classified as {predicted}: points that each layer sampled",
     )
     print(f"pictures: {curves}, {sample}")
-    return 0 if identical else 1
+    return 0 if same else 1
 
 
 if __name__ == "__main__":

@@ -191,7 +191,7 @@ def test_demo(tmp_path):
     result = run("scripts/demo.py", "--output_dir", tmp_path, "training.num_train_epochs=1")
     assert result.returncode == 0, result.stderr
     assert "test accuracy on 360 digits" in result.stdout
-    assert "identical: True" in result.stdout
+    assert "the same: True" in result.stdout
     assert (tmp_path / "training_curves.png").stat().st_size > 10_000
     assert (tmp_path / "sampled_points.png").stat().st_size > 10_000
 
