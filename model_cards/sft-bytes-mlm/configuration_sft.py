@@ -1,0 +1,486 @@
+"""Configurations of the Sampling Foundational Transformer (SFT): one shared encoder part, one class per input kind.
+
+Sources: SFT (arXiv 2408.05822), SAMSA (arXiv 2408.05391).
+"""
+
+import dataclasses
+import difflib
+import numbers
+from typing import Any, ClassVar, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
+
+# Far above what is in use: a damaged or hostile file must not make Transformers build it until memory is full.
+_LARGEST = {
+    "num_hidden_layers": 4096,
+    **dict.fromkeys(("vocab_size", "max_position_embeddings", "node_vocab_sizes", "edge_vocab_sizes"), 2**24),
+}
+_LARGEST_OTHER = 2**20
+
+
+def _largest(value: Any) -> int:
+    if isinstance(value, list):
+        return max(map(_largest, value), default=0)
+    return value if isinstance(value, int) else 0
+
+
+def _require(condition: bool, field: str, value: Any, remedy: str) -> None:
+    if not condition:
+        raise ValueError(f"`{field}` is {value!r}: {remedy}")
+
+
+@strict
+class SFTEncoderConfig(PreTrainedConfig):
+    r"""The fields that sequences, graphs and point clouds share. Not used alone: see the subclasses.
+
+    Args:
+        hidden_size (`int`, defaults to 256): width D of the token states; a multiple of `num_attention_heads`.
+        num_hidden_layers (`int`, defaults to 6): number of encoder layers.
+        num_attention_heads (`int`, defaults to 8): heads H.
+        intermediate_size (`int`, defaults to 1024): inner width of the feed-forward branch.
+        hidden_act (`str`, defaults to `"gelu"`): activation of the feed-forward branch; any name of Transformers'
+            `ACT2FN`, `"linear"` included.
+        score_head_dim (`int`, *optional*, defaults to 8): query and key channels per head, d_s. `None` means
+            `hidden_size / num_attention_heads`.
+        num_sampled_tokens (`int`, defaults to 256): K, the tokens that each layer samples and every token attends to.
+        num_sampled_tokens_range (`list[int]`, *optional*): `[low, high]`; in training K is drawn from it (both ends
+            included), once per forward pass.
+        sampling_scope (`"layer"` or `"head"`, defaults to `"layer"`): one sample per layer, or one per head (SAMSA).
+        sampling_estimator (`"gate"`, `"soft"` or `"straight_through"`, defaults to `"gate"`): how the importance
+            scorer gets its gradient.
+        sampling_temperature (`float`, defaults to 1.0): tau of the straight-through estimator.
+        sampling_noise (`float`, defaults to 0.25): factor of the Gumbel noise on the importance scores in training.
+        importance_scale (`float`, defaults to 1.0): factor of the importance scores.
+        sampling_inference (`"systematic"` or `"topk"`, *optional*): deterministic selection at inference. `None`
+            resolves to `"topk"` without noise and to `"systematic"` with noise.
+        num_extra_tokens (`int`, defaults to 0): learned tokens (per head when `sampling_scope="head"`) that compete to
+            be sampled.
+        attention_score (`"maxout"`, `"dot"` or `"signed_min"`, defaults to `"maxout"`): the score of query and key.
+        attention_probability (`"relu"`, `"softplus"` or `"softmax"`, defaults to `"relu"`): turns scores to weights.
+        attention_leak (`bool`, defaults to `True`): adds a learned sink to the denominator, so rows sum to under 1.
+        relation (`bool`, defaults to `True`): lets pairwise features scale and shift the scores.
+        local_mixing (`bool`, defaults to `True`): mixes each token with its neighbours before the sampler.
+        local_mixing_size (`int`, defaults to 5): neighbours (or kernel width) of the local mixing.
+        norm_position (`"pre"` or `"post"`, defaults to `"pre"`).
+        norm_type (`"layer"`, `"rms"` or `"batch"`, defaults to `"layer"`): `"batch"` leaves padding out.
+        norm_eps (`float`, defaults to 1e-5).
+        residual_scale_init (`float`, defaults to 0.0): start of the learned factor on both branches of a layer;
+            0 is ReZero.
+        hidden_dropout_prob, attention_probs_dropout_prob, drop_path_prob (`float`, default to 0.0).
+        pooling (`"attention"`, `"mean"`, `"max"` or `"first"`, defaults to `"attention"`): readout of the
+            classification heads; `"first"`, the state of the first token, is for sequences alone.
+        initializer_range (`float`, defaults to 0.02): standard deviation of the weights, queries and keys excepted:
+            those are drawn with `hidden_size**-0.5`, on which the score's scaling rests.
+
+    Raises:
+        ValueError: a field is out of its range, or an unknown argument is close to the name of a field.
+    """
+
+    modality: ClassVar[str] = ""
+
+    hidden_size: int = 256
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 8
+    intermediate_size: int = 1024
+    hidden_act: str = "gelu"
+    score_head_dim: int | None = 8
+    num_sampled_tokens: int = 256
+    num_sampled_tokens_range: list[int] | None = None
+    sampling_scope: Literal["layer", "head"] = "layer"
+    sampling_estimator: Literal["gate", "soft", "straight_through"] = "gate"
+    sampling_temperature: float | int = 1.0
+    sampling_noise: float | int = 0.25
+    importance_scale: float | int = 1.0
+    sampling_inference: Literal["systematic", "topk"] | None = None
+    num_extra_tokens: int = 0
+    attention_score: Literal["maxout", "dot", "signed_min"] = "maxout"
+    attention_probability: Literal["relu", "softplus", "softmax"] = "relu"
+    attention_leak: bool = True
+    relation: bool = True
+    local_mixing: bool = True
+    local_mixing_size: int = 5
+    norm_position: Literal["pre", "post"] = "pre"
+    norm_type: Literal["layer", "rms", "batch"] = "layer"
+    norm_eps: float | int = 1e-5
+    residual_scale_init: float | int = 0.0
+    hidden_dropout_prob: float | int = 0.0
+    attention_probs_dropout_prob: float | int = 0.0
+    drop_path_prob: float | int = 0.0
+    pooling: Literal["attention", "mean", "max", "first"] = "attention"
+    initializer_range: float | int = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if kwargs.get("model_type", self.model_type) != self.model_type:
+            raise ValueError(
+                f"{type(self).__name__} is for models of type `{self.model_type}`, and this one is a "
+                f"`{kwargs['model_type']}`: load it with an Auto class, which finds the right one."
+            )
+        own_fields = self._own_field_names()
+        for name in kwargs:
+            if hasattr(PreTrainedConfig, name) or name.startswith("_") or name in ("num_labels", "auto_map"):
+                continue
+            close = difflib.get_close_matches(name, own_fields, n=1, cutoff=0.8)
+            if close:
+                raise ValueError(f"{type(self).__name__} has no field `{name}`: did you mean `{close[0]}`?")
+        self._validate_inherited(kwargs)
+        super().__post_init__(**kwargs)
+
+    def _validate_inherited(self, kwargs: dict[str, Any]) -> None:
+        """Check what Transformers reads, unchecked, from the same file."""
+        labels, count, weights = self.id2label, kwargs.get("num_labels"), kwargs.get("transformers_weights")
+        _require(
+            labels is None or (isinstance(labels, dict) and all(str(index).isdecimal() for index in labels)),
+            "id2label",
+            labels,
+            "use a dictionary from class indices to names.",
+        )
+        _require(
+            count is None or (isinstance(count, numbers.Integral) and 0 <= int(count) <= _LARGEST_OTHER),
+            "num_labels",
+            count,
+            f"use an integer from 0 to {_LARGEST_OTHER}.",
+        )
+        _require(
+            weights is None
+            or (isinstance(weights, str) and weights.endswith((".safetensors", ".safetensors.index.json"))),
+            "transformers_weights",
+            weights,
+            "name a file of safetensors.",
+        )
+
+    @classmethod
+    def _own_field_names(cls) -> list[str]:
+        inherited = {field.name for field in dataclasses.fields(PreTrainedConfig)}
+        return [field.name for field in dataclasses.fields(cls) if field.name not in inherited]
+
+    def validate_architecture(self) -> None:
+        """Check ranges and combinations of fields; runs whenever a configuration is made."""
+        # K may be as large as one likes: all tokens are taken then.
+        for name in set(self._own_field_names()) - {"num_sampled_tokens", "num_sampled_tokens_range"}:
+            value, limit = getattr(self, name), _LARGEST.get(name, _LARGEST_OTHER)
+            _require(_largest(value) <= limit, name, value, f"use at most {limit}.")
+        for name in (
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "num_sampled_tokens",
+            "local_mixing_size",
+        ):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "use an integer of at least 1.")
+        _require(
+            self.hidden_size % self.num_attention_heads == 0,
+            "hidden_size",
+            self.hidden_size,
+            f"use a multiple of `num_attention_heads` ({self.num_attention_heads}).",
+        )
+        _require(
+            self.score_head_dim is None or self.score_head_dim >= 1,
+            "score_head_dim",
+            self.score_head_dim,
+            "use an integer of at least 1, or None for hidden_size / num_attention_heads.",
+        )
+        _require(
+            self.hidden_act in ACT2FN,
+            "hidden_act",
+            self.hidden_act,
+            f"use one of {', '.join(sorted(ACT2FN))}.",
+        )
+        sample_range = self.num_sampled_tokens_range
+        _require(
+            sample_range is None or (len(sample_range) == 2 and 1 <= sample_range[0] <= sample_range[1]),
+            "num_sampled_tokens_range",
+            sample_range,
+            "use None or a list [low, high] with 1 <= low <= high.",
+        )
+        for name in ("sampling_noise", "residual_scale_init"):
+            value = getattr(self, name)
+            _require(0 <= value < float("inf"), name, value, "use a finite number of at least 0.")
+        for name in ("sampling_temperature", "importance_scale", "norm_eps", "initializer_range"):
+            value = getattr(self, name)
+            _require(0 < value < float("inf"), name, value, "use a finite number above 0.")
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_prob"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, name, value, "use a probability, at least 0 and below 1.")
+        _require(
+            self.num_extra_tokens >= 0, "num_extra_tokens", self.num_extra_tokens, "use an integer of at least 0."
+        )
+        _require(
+            self.pooling != "first" or self.modality == "sequence",
+            "pooling",
+            self.pooling,
+            "points and nodes come in no order: use attention, mean or max.",
+        )
+
+    @property
+    def score_channels(self) -> int:
+        """Query and key channels per head, d_s."""
+        return self.score_head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def num_samples(self) -> int:
+        """Samples per layer, S: one, or one per head."""
+        return self.num_attention_heads if self.sampling_scope == "head" else 1
+
+    @property
+    def resolved_sampling_inference(self) -> str:
+        """The selection that inference uses: `sampling_inference`, or what fits the noise of the weights."""
+        if self.sampling_noise == 0:
+            return "topk"
+        return self.sampling_inference or "systematic"
+
+
+@strict
+class SFTConfig(SFTEncoderConfig):
+    r"""Configuration of SFT for sequences: text, bytes, pixels, signals.
+
+    Args:
+        vocab_size (`int`, defaults to 260): token ids, those of [`byte_tokenizer`] by default; 0 for models of
+            continuous features alone.
+        num_input_features (`int`, defaults to 0): continuous features per step (a gray level, the channels of a
+            signal); 0 for models of token ids.
+        type_vocab_size (`int`, defaults to 0): token types; 0 for none.
+        position_embedding (`"sinusoidal"`, `"learned"` or `"none"`, defaults to `"sinusoidal"`): what tells positions
+            apart; sinusoids have no largest length.
+        max_position_embeddings (`int`, *optional*): number of learned positions, which `"learned"` needs.
+        relation (`bool`, defaults to `False`): lets features of the offset between two tokens scale and shift their
+            score. Positions are in the embeddings already, and look-ups are slow (docs/benchmark.md).
+        local_mixing_size (`int`, defaults to 5): width of the depthwise convolution of each layer.
+        pad_token_id (`int`, *optional*, defaults to 0): the token whose embedding stays zero.
+        tie_word_embeddings (`bool`, defaults to `True`): lets masked language models share the weights of token
+            embeddings and output layer.
+
+    The other arguments are those of [`SFTEncoderConfig`].
+
+    Example:
+
+    ```python
+    >>> from modeling_sft import SFTConfig, SFTForSequenceClassification
+
+    >>> config = SFTConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_labels=2)
+    >>> model = SFTForSequenceClassification(config)
+
+    ```
+    """
+
+    model_type = "sft"
+    modality: ClassVar[str] = "sequence"
+
+    vocab_size: int = 260
+    num_input_features: int = 0
+    type_vocab_size: int = 0
+    position_embedding: Literal["sinusoidal", "learned", "none"] = "sinusoidal"
+    max_position_embeddings: int | None = None
+    relation: bool = False
+    pad_token_id: int | None = 0
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.vocab_size == 0:
+            self.pad_token_id = None
+        # The whole map on every save: a head's repository must also load as AutoModel, and the other way round.
+        heads = ("MaskedLM", "SequenceClassification", "TokenClassification", "QuestionAnswering")
+        kwargs.setdefault(
+            "auto_map",
+            {
+                "AutoConfig": "configuration_sft.SFTConfig",
+                "AutoModel": "modeling_sft.SFTModel",
+                **{f"AutoModelFor{head}": f"modeling_sft.SFTFor{head}" for head in heads},
+                "AutoModelForSequencePairClassification": "modeling_sft.SFTForSequencePairClassification",
+            },
+        )
+        super().__post_init__(**kwargs)
+
+    def validate_architecture(self) -> None:
+        """Check ranges and combinations of fields; runs whenever a configuration is made."""
+        super().validate_architecture()
+        for name in ("vocab_size", "num_input_features", "type_vocab_size"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "use an integer of at least 0.")
+        _require(
+            self.vocab_size + self.num_input_features > 0,
+            "vocab_size",
+            self.vocab_size,
+            "a model needs token ids (`vocab_size`) or continuous inputs (`num_input_features`).",
+        )
+        positions = self.max_position_embeddings
+        _require(
+            positions is None or positions >= 1,
+            "max_position_embeddings",
+            positions,
+            "use an integer of at least 1, or None.",
+        )
+        _require(
+            self.position_embedding != "learned" or positions is not None,
+            "max_position_embeddings",
+            positions,
+            'set the largest length for `position_embedding="learned"`.',
+        )
+        _require(
+            self.pad_token_id is None or self.vocab_size == 0 or 0 <= self.pad_token_id < self.vocab_size,
+            "pad_token_id",
+            self.pad_token_id,
+            f"use None or a token id below `vocab_size` ({self.vocab_size}).",
+        )
+
+
+@strict
+class SFTGraphConfig(SFTEncoderConfig):
+    r"""Configuration of SFT for graphs.
+
+    Args:
+        node_vocab_sizes (`list[int]`, *optional*): categories of each categorical node feature, in order of the
+            columns of `node_features`.
+        num_node_features (`int`, defaults to 0): continuous node features, in the columns behind the categorical ones.
+        edge_vocab_sizes (`list[int]`, *optional*): likewise of edges.
+        num_edge_features (`int`, defaults to 0): likewise of edges.
+        num_node_encodings (`int`, defaults to 0): numbers per node that say where it lies in its graph (random-walk or
+            Laplacian encodings).
+        target_mean, target_scale (`list[float]`, *optional*): means and standard deviations of regression targets; the
+            loss is computed on normalised targets, and logits are in the targets' own units.
+
+    The other arguments are those of [`SFTEncoderConfig`]; `local_mixing_size` is not used.
+
+    Example:
+
+    ```python
+    >>> from modeling_sft import SFTForGraphClassification, SFTGraphConfig
+
+    >>> config = SFTGraphConfig(node_vocab_sizes=[28], hidden_size=64, num_attention_heads=4, num_labels=2)
+    >>> model = SFTForGraphClassification(config)
+
+    ```
+    """
+
+    model_type = "sft_graph"
+    modality: ClassVar[str] = "graph"
+
+    node_vocab_sizes: list[int] | None = None
+    num_node_features: int = 0
+    edge_vocab_sizes: list[int] | None = None
+    num_edge_features: int = 0
+    num_node_encodings: int = 0
+    target_mean: list[float] | None = None
+    target_scale: list[float] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        heads = ("GraphClassification", "NodeClassification", "LinkPrediction")
+        kwargs.setdefault(
+            "auto_map",
+            {
+                "AutoConfig": "configuration_sft.SFTGraphConfig",
+                "AutoModel": "modeling_sft_graph.SFTGraphModel",
+                **{f"AutoModelFor{head}": f"modeling_sft_graph.SFTFor{head}" for head in heads},
+            },
+        )
+        super().__post_init__(**kwargs)
+
+    @property
+    def has_edge_features(self) -> bool:
+        """Whether edges have features beside their existence."""
+        return bool(self.edge_vocab_sizes) or self.num_edge_features > 0
+
+    def validate_architecture(self) -> None:
+        """Check ranges and combinations of fields; runs whenever a configuration is made."""
+        super().validate_architecture()
+        for name in ("num_node_features", "num_edge_features", "num_node_encodings"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "use an integer of at least 0.")
+        for name in ("node_vocab_sizes", "edge_vocab_sizes"):
+            sizes = getattr(self, name)
+            _require(
+                sizes is None or all(size >= 1 for size in sizes), name, sizes, "use None, or sizes of at least 1."
+            )
+        mean, std = self.target_mean, self.target_scale
+        _require(
+            (mean is None) == (std is None)
+            and (mean is None or std is None or (len(mean) == len(std) == self.num_labels and min(std) > 0)),
+            "target_scale",
+            std,
+            "set `target_mean` and `target_scale` together, one number per label, deviations above 0.",
+        )
+
+
+@strict
+class SFTPointCloudConfig(SFTEncoderConfig):
+    r"""Configuration of SFT for point clouds.
+
+    Args:
+        use_normals (`bool`, *optional*): `True` requires normals, `False` refuses them, `None` uses them when given.
+        num_point_features (`int`, defaults to 0): further features per point (colour, intensity, ...).
+        rotation_invariant (`bool`, defaults to `False`): feeds the network rotation invariants only, so that its
+            output does not depend on the pose; otherwise coordinates (and normals) enter as well.
+        num_neighbors (`int`, defaults to 16): nearest neighbours that describe the surface around a point.
+        moment_invariants (`bool`, defaults to `True`): describes also where a point lies in the whole cloud, by
+            invariants of the cloud's second and third moments.
+        num_categories (`int`, defaults to 0): shape categories given to the model (part segmentation); 0 for none.
+        category_parts (`list[list[int]]`, *optional*): the labels that occur in each category, to which evaluation
+            restricts the predictions; one list per category.
+        local_mixing_size (`int`, defaults to 16): nearest neighbours of the edge step; at most `num_neighbors`.
+        sampling_noise (`float`, defaults to 1.0): full noise keeps the sample representative of the cloud, so that
+            `num_sampled_tokens` can be raised after training.
+
+    The other arguments are those of [`SFTEncoderConfig`].
+
+    Example:
+
+    ```python
+    >>> from modeling_sft import SFTForPointCloudClassification, SFTPointCloudConfig
+
+    >>> config = SFTPointCloudConfig(hidden_size=64, num_attention_heads=4, num_sampled_tokens=32, num_labels=10)
+    >>> model = SFTForPointCloudClassification(config)
+
+    ```
+    """
+
+    model_type = "sft_point_cloud"
+    modality: ClassVar[str] = "point_cloud"
+
+    local_mixing_size: int = 16
+    sampling_noise: float | int = 1.0
+    use_normals: bool | None = None
+    num_point_features: int = 0
+    rotation_invariant: bool = False
+    num_neighbors: int = 16
+    moment_invariants: bool = True
+    num_categories: int = 0
+    category_parts: list[list[int]] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault(
+            "auto_map",
+            {
+                "AutoConfig": "configuration_sft.SFTPointCloudConfig",
+                "AutoModel": "modeling_sft_point_cloud.SFTPointCloudModel",
+                "AutoModelForPointCloudClassification": "modeling_sft_point_cloud.SFTForPointCloudClassification",
+                "AutoModelForPointCloudSegmentation": "modeling_sft_point_cloud.SFTForPointCloudSegmentation",
+            },
+        )
+        super().__post_init__(**kwargs)
+
+    def validate_architecture(self) -> None:
+        """Check ranges and combinations of fields; runs whenever a configuration is made."""
+        super().validate_architecture()
+        _require(self.num_neighbors >= 1, "num_neighbors", self.num_neighbors, "use an integer of at least 1.")
+        _require(
+            not self.local_mixing or self.local_mixing_size <= self.num_neighbors,
+            "local_mixing_size",
+            self.local_mixing_size,
+            f"use at most `num_neighbors` ({self.num_neighbors}).",
+        )
+        for name in ("num_point_features", "num_categories"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "use an integer of at least 0.")
+        parts = self.category_parts
+        _require(
+            parts is None or (len(parts) == self.num_categories and all(part and min(part) >= 0 for part in parts)),
+            "category_parts",
+            parts,
+            f"use None, or for each of `num_categories` ({self.num_categories}) a list of labels.",
+        )
+
+
+SFTConfig._auto_class = "AutoConfig"
+SFTGraphConfig._auto_class = "AutoConfig"
+SFTPointCloudConfig._auto_class = "AutoConfig"
+
+__all__ = ["SFTConfig", "SFTEncoderConfig", "SFTGraphConfig", "SFTPointCloudConfig"]

@@ -1,0 +1,179 @@
+"""What the Triton kernels compute of a tile of queries and keys. Imported with them only: see `triton_kernels_sft`."""
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError as error:
+    raise ImportError("The attention backend `sft_triton` needs Triton: `pip install triton`.") from error
+
+_IDENTITY_OFFSET = tl.constexpr(0.541324854612918)  # softplus of it is 1
+# Squared distances below 16 times the rounding of their summands give no direction.
+_ROUNDING = tl.constexpr(16 * 2.0**-23)
+
+
+@triton.jit
+def raw_scores(
+    query,
+    key,
+    rows,
+    columns,
+    length,
+    num_keys,
+    score_shift,
+    score_factor,
+    MAXOUT: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    PADDED_CHANNELS: tl.constexpr,
+    QUERIES: tl.constexpr,
+    KEYS: tl.constexpr,
+):
+    """Scores before the relation, (QUERIES, KEYS) in float32."""
+    if MAXOUT:
+        total = tl.zeros([QUERIES, KEYS], tl.float32)
+        for channel in range(CHANNELS):
+            q = tl.load(query + channel * length + rows, mask=rows < length, other=0.0).to(tl.float32)
+            k = tl.load(key + channel * num_keys + columns, mask=columns < num_keys, other=0.0).to(tl.float32)
+            total += tl.maximum(q[:, None], k[None, :])
+    else:
+        q = channels_of(query, rows, length, CHANNELS, PADDED_CHANNELS)
+        k = channels_of(key, columns, num_keys, CHANNELS, PADDED_CHANNELS)
+        total = tl.dot(tl.trans(q), k, input_precision="ieee")
+    return (total - score_shift) * score_factor
+
+
+@triton.jit
+def channels_of(operand, places, size, CHANNELS: tl.constexpr, PADDED_CHANNELS: tl.constexpr):
+    """All channels of some queries or keys, (PADDED_CHANNELS, places)."""
+    channels = tl.arange(0, PADDED_CHANNELS)[:, None]
+    used = (channels < CHANNELS) & (places < size)[None, :]
+    return tl.load(operand + channels * size + places[None, :], mask=used, other=0.0)
+
+
+@triton.jit
+def _difference(query_places, key_places, axis: tl.constexpr, rows, columns, length, num_keys):
+    """Coordinates of queries and keys along an axis, and those of the keys seen from the queries."""
+    q = tl.load(query_places + axis * length + rows, mask=rows < length, other=0.0)
+    k = tl.load(key_places + axis * num_keys + columns, mask=columns < num_keys, other=0.0)
+    return q, k, k[None, :] - q[:, None]
+
+
+@triton.jit
+def pair_features(query_places, key_places, rows, columns, length, num_keys, NORMALS: tl.constexpr):
+    """phi of points: 1, squared distance, n_i . n_j, n_i . u, n_j . u; the last three are 0 without normals."""
+    is_point = tl.load(key_places + (6 if NORMALS else 3) * num_keys + columns, mask=columns < num_keys, other=0.0)
+    qx, kx, x = _difference(query_places, key_places, 0, rows, columns, length, num_keys)
+    qy, ky, y = _difference(query_places, key_places, 1, rows, columns, length, num_keys)
+    qz, kz, z = _difference(query_places, key_places, 2, rows, columns, length, num_keys)
+    exists = is_point[None, :] + 0.0 * x
+    squared = (x * x + y * y + z * z) * exists
+    if NORMALS:
+        rounding = _ROUNDING * ((qx * qx + qy * qy + qz * qz)[:, None] + (kx * kx + ky * ky + kz * kz)[None, :])
+        inverse = tl.where(squared > rounding, 1.0 / tl.sqrt(tl.maximum(squared, 1e-24)), 0.0)
+        qx, kx, _ = _difference(query_places, key_places, 3, rows, columns, length, num_keys)
+        qy, ky, _ = _difference(query_places, key_places, 4, rows, columns, length, num_keys)
+        qz, kz, _ = _difference(query_places, key_places, 5, rows, columns, length, num_keys)
+        aligned = qx[:, None] * kx[None, :] + qy[:, None] * ky[None, :] + qz[:, None] * kz[None, :]
+        query_angle = (qx[:, None] * x + qy[:, None] * y + qz[:, None] * z) * inverse
+        key_angle = (kx[None, :] * x + ky[None, :] * y + kz[None, :] * z) * inverse
+        return exists, squared, aligned, query_angle, key_angle
+    else:
+        return exists, squared, exists, exists, exists
+
+
+@triton.jit
+def _weighted(weight, features, NORMALS: tl.constexpr):
+    """Sum of the features with one head's weights."""
+    total = tl.load(weight) * features[0] + tl.load(weight + 1) * features[1]
+    if NORMALS:
+        total += tl.load(weight + 2) * features[2]
+        total += tl.load(weight + 3) * features[3] + tl.load(weight + 4) * features[4]
+    return total
+
+
+@triton.jit
+def offset_entries(query_places, key_places, rows, columns, length, num_keys, table_size):
+    """Where the offsets from keys to queries stand in the tables: the last entry for extra tokens."""
+    q = tl.load(query_places + rows, mask=rows < length, other=0)
+    k = tl.load(key_places + columns, mask=columns < num_keys, other=0)
+    entries = q[:, None] - k[None, :] + (table_size - 2) // 2
+    return tl.minimum(entries, table_size - 1)
+
+
+@triton.jit
+def effect(
+    scale_weight,
+    bias_weight,
+    query_places,
+    key_places,
+    rows,
+    columns,
+    length,
+    num_keys,
+    table_size,
+    RELATION: tl.constexpr,
+):
+    """Factor of the scores before its softplus, and summand."""
+    if RELATION == 3:
+        entries = offset_entries(query_places, key_places, rows, columns, length, num_keys, table_size)
+        used = (rows < length)[:, None] & (columns < num_keys)[None, :]
+        logits = tl.load(scale_weight + entries, mask=used, other=0.0)
+        return logits, tl.load(bias_weight + entries, mask=used, other=0.0)
+    else:
+        features = pair_features(query_places, key_places, rows, columns, length, num_keys, RELATION == 2)
+        logits = _weighted(scale_weight, features, RELATION == 2) + _IDENTITY_OFFSET
+        return logits, _weighted(bias_weight, features, RELATION == 2)
+
+
+@triton.jit
+def softplus(x):
+    """log(1 + exp(x)) without overflow."""
+    return tl.maximum(x, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(x)))
+
+
+@triton.jit
+def sigmoid(x):
+    """The derivative of softplus."""
+    small = tl.exp(-tl.abs(x))
+    return tl.where(x >= 0, 1.0, small) / (1.0 + small)
+
+
+@triton.jit
+def gradient_of_scores(scores, grad, value_columns, normaliser, along, used, SOFTMAX: tl.constexpr):
+    """Attention weights and the gradient of the scores, both (QUERIES, KEYS)."""
+    grad_weights = tl.dot(grad, tl.trans(value_columns), input_precision="ieee") - along[:, None]
+    if SOFTMAX:
+        weights = tl.where(used, tl.exp(tl.minimum(scores - normaliser[:, None], 0.0)), 0.0)
+        return weights, weights * grad_weights
+    else:
+        positive = used & (scores > 0)
+        inverse = 1.0 / normaliser[:, None]
+        return tl.where(positive, scores * inverse, 0.0), tl.where(positive, grad_weights * inverse, 0.0)
+
+
+@triton.jit
+def larger(x, y):
+    """Derivative of max(x, y) by x: 1/2 at ties."""
+    return tl.where(x > y, 1.0, tl.where(x == y, 0.5, 0.0))
+
+
+@triton.jit
+def rows_of(matrix, rows, used, row_stride, WIDTH: tl.constexpr, PADDED_WIDTH: tl.constexpr):
+    """Some rows of a matrix, (rows, PADDED_WIDTH)."""
+    columns = tl.arange(0, PADDED_WIDTH)[None, :]
+    return tl.load(
+        matrix + rows[:, None].to(tl.int64) * row_stride + columns, mask=used[:, None] & (columns < WIDTH), other=0.0
+    )
+
+
+__all__ = [
+    "channels_of",
+    "effect",
+    "gradient_of_scores",
+    "larger",
+    "offset_entries",
+    "pair_features",
+    "raw_scores",
+    "rows_of",
+    "sigmoid",
+    "softplus",
+]

@@ -1,0 +1,78 @@
+"""Checks of model inputs. Shapes are always checked; values on CPU tensors outside of tracing, where it is cheap."""
+
+import torch
+from torch import Tensor
+
+IGNORED_LABEL = -100
+"""The label of what has none, as in PyTorch's losses."""
+
+
+def can_check_values(x: Tensor) -> bool:
+    """Whether looking at values costs no synchronisation and breaks no graph."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+
+
+def check_shape(name: str, x: Tensor, expected: tuple[int | None, ...], meaning: str) -> None:
+    """Raise a ValueError unless `x` has the expected shape, `None` standing for any length."""
+    fits = x.dim() == len(expected) and all(
+        want is None or have == want for have, want in zip(x.shape, expected, strict=False)
+    )
+    if not fits:
+        wanted = ", ".join("any" if want is None else str(want) for want in expected)
+        raise ValueError(f"`{name}` has shape {tuple(x.shape)}: expected ({wanted}), {meaning}.")
+
+
+def check_finite(name: str, x: Tensor, mask: Tensor) -> None:
+    """Raise a ValueError if a real token of `x` (B, N, ...) holds NaN or infinity."""
+    if can_check_values(x) and not bool(x[mask].isfinite().all()):
+        row = int((~x.isfinite().flatten(2).all(-1) & mask).any(-1).nonzero()[0])
+        raise ValueError(f"`{name}` holds NaN or infinite values (first in row {row}): clean the data, or mask them.")
+
+
+def check_range(name: str, x: Tensor, low: int, high: int, remedy: str) -> None:
+    """Raise a ValueError unless all of integer tensor `x` lies in `low` to `high - 1`."""
+    if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
+        raise ValueError(f"`{name}` has dtype {x.dtype}: indices must be integers (torch.long).")
+    if can_check_values(x) and x.numel() and not (low <= int(x.min()) and int(x.max()) < high):
+        raise ValueError(
+            f"`{name}` has values from {int(x.min())} to {int(x.max())}: they must lie between {low} and "
+            f"{high - 1}. {remedy}"
+        )
+
+
+def check_neighbors(neighbor_index: Tensor, mask: Tensor) -> None:
+    """Raise a ValueError if a real point's neighbours (B, N, k) include a padded point."""
+    if can_check_values(neighbor_index):
+        real = mask.gather(1, neighbor_index.flatten(1)).view_as(neighbor_index)
+        wrong = mask & ~real.all(-1)
+        if bool(wrong.any()):
+            raise ValueError(
+                f"`neighbor_index` names padded points (first in row {int(wrong.any(-1).nonzero()[0])}): compute it "
+                "before padding, a point's own index standing for a missing neighbour."
+            )
+
+
+def resolve_mask(attention_mask: Tensor | None, reference: Tensor) -> Tensor:
+    """The attention mask as bool `(B, N)`; all tokens of `reference` (B, N, ...) without one.
+
+    Raises:
+        ValueError: wrong shape, values other than 0 and 1, or a row without a real token.
+    """
+    batch, length = reference.shape[:2]
+    if attention_mask is None:
+        if batch == 0 or length == 0:
+            raise ValueError(f"The input has shape {tuple(reference.shape)}: give at least one row and one token.")
+        return torch.ones(batch, length, dtype=torch.bool, device=reference.device)
+    check_shape("attention_mask", attention_mask, (batch, length), "one entry per token, 1 for real ones")
+    if can_check_values(attention_mask):
+        if not bool(((attention_mask == 0) | (attention_mask == 1)).all()):
+            raise ValueError("`attention_mask` must hold 1 for real tokens and 0 for padding, nothing else.")
+        empty = ~(attention_mask != 0).any(-1)
+        if bool(empty.any()):
+            raise ValueError(
+                f"`attention_mask` leaves row {int(empty.nonzero()[0])} without a real token: remove empty samples."
+            )
+    return attention_mask != 0
+
+
+__all__ = ["IGNORED_LABEL", "check_finite", "check_neighbors", "check_range", "check_shape", "resolve_mask"]
