@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..optional_sft import import_optional
 from .ablation_inference import inference_label
 from .repetition import format_metric
 from .tasks import get_task
@@ -19,8 +23,10 @@ _INTRODUCTION = (
     "results of the published recipes ([results.md](results.md)). Every variant is trained once per seed and measured "
     "on validation data, which the weights were not fitted to; the test split is not touched. Settings of inference "
     "(systematic or topk, K) change the selection of the same trained weights. A deviation is the standard deviation "
-    "between seeds (divisor n - 1). A difference smaller than the larger of the two standard deviations is called a "
-    "tie.",
+    "between seeds (divisor n - 1). Runs of one seed share the split of the data and the order of its batches, so a "
+    "variant is compared with the reference seed by seed: the mean of these differences stands with the 95 % "
+    "confidence interval of Student's t, and where that contains 0 it is called a tie. The intervals are not "
+    "corrected for the number of variants: of twenty that change nothing, one is expected to look like a difference.",
 )
 
 
@@ -46,7 +52,8 @@ def read_results(path: str | Path) -> dict[str, Any]:
 def format_ablation(results: Mapping[str, Any]) -> str:
     """Lay out the results of [`ablate`]: one Markdown table per comparison, the reference's row first and bold.
 
-    Fractions are in percent, differences in points; `±` is the standard deviation between seeds.
+    Fractions are in percent, differences in points. Behind a mean, `±` is the standard deviation between seeds; behind
+    a difference, half of the 95 % confidence interval of its mean over seeds.
     """
     sections = (_section(comparison, results) for comparison in results["comparisons"].values())
     return "\n\n".join("\n".join(section) for section in sections)
@@ -92,29 +99,46 @@ def _section(comparison: Mapping[str, Any], results: Mapping[str, Any]) -> Itera
     yield f"| variant | inference | {metric} | against reference | of each seed | training loss | CPU seconds |"
     yield "|---|---|---|---|---|---|---|"
     variants = ordered_variants(comparison)
-    references: dict[str, Mapping[str, Any]] = {}
+    references: dict[str, Mapping[Any, float]] = {}
     if variants[0][1]["is_reference"]:
-        references = {inference_label(entry["settings"]): entry for entry in variants[0][1]["inference"]}
+        references = {
+            inference_label(entry["settings"]): _by_seed(variants[0][1], entry)
+            for entry in variants[0][1]["inference"]
+        }
     for label, variant in variants:
         name = f"**{label}** (reference)" if variant["is_reference"] else label
         for entry in variant["inference"]:
             setting = inference_label(entry["settings"])
-            against = "" if variant["is_reference"] else _difference(entry, references.get(setting), is_plain)
+            against = (
+                ""
+                if variant["is_reference"]
+                else _difference(_by_seed(variant, entry), references.get(setting, {}), is_plain)
+            )
             cells = [name, setting, _mean(entry, is_plain), against]
             cells.append(", ".join(format_metric(value, is_plain) for value in entry["values"]))
             cells += [_average(variant["final_training_loss"], 3), _average(variant["training_cpu_seconds"], 0)]
             yield f"| {' | '.join(cells)} |"
 
 
-def _difference(entry: Mapping[str, Any], reference: Mapping[str, Any] | None, is_plain: bool) -> str:
-    if reference is None:
+def _by_seed(variant: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[Any, float]:
+    """Seed -> value; empty while some finished run still lacks this setting of inference."""
+    seeds, values = variant["seeds"], entry["values"]
+    return dict(zip(seeds, values, strict=True)) if len(seeds) == len(values) else {}
+
+
+def _difference(values: Mapping[Any, float], reference: Mapping[Any, float], is_plain: bool) -> str:
+    """Mean of the differences of equal seeds, with its 95 % confidence interval if there are several."""
+    differences = np.array([values[seed] - reference[seed] for seed in values if seed in reference])
+    if differences.size == 0:
         return "-"
-    difference = entry["mean"] - reference["mean"]
-    deviations = [each["std"] for each in (entry, reference) if each["std"] is not None]
-    # One seed has no deviation to judge by.
-    is_tie = len(deviations) == 2 and abs(difference) < max(deviations)
-    shown = f"{difference:+.4f}" if is_plain else f"{100 * difference:+.2f}"
-    return f"{shown} (tie)" if is_tie else shown
+    factor, digits = (1, 4) if is_plain else (100, 2)
+    shown = f"{factor * differences.mean():+.{digits}f}"
+    if differences.size == 1:
+        return shown
+    quantile = import_optional("scipy.stats", "train").t.ppf(0.975, differences.size - 1)
+    half = quantile * differences.std(ddof=1) / math.sqrt(differences.size)
+    is_tie = abs(differences.mean()) <= half
+    return f"{shown} ± {factor * half:.{digits}f}" + (" (tie)" if is_tie else "")
 
 
 def _mean(entry: Mapping[str, Any], is_plain: bool) -> str:

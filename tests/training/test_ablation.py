@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from modeling_sft.training import Evaluator, Study, ablate, ablation, format_ablation, plot_ablation
 from modeling_sft.training.ablation_inference import SAMPLERS, inference_setting, read_inference
+from modeling_sft.training.repetition import spread_of
 from modeling_sft.training.tasks import point_clouds
 from tiny_recipes import TINY_SEQUENCE, tiny_settings
 
@@ -252,31 +253,56 @@ def test_grids_are_all_products(tmp_path: Path) -> None:
     assert {run.recipe.seed for run, _ in study.runs().values()} == {0, 1} and len(study.runs()) == 12
 
 
-def results_of(means: dict[str, float], deviation: float | None) -> dict[str, Any]:
-    entry = {"settings": {}, "values": [0.5, 0.6], "std": deviation}
+def results_of(values: dict[str, dict[int, float]]) -> dict[str, Any]:
+    """Results as `ablate` returns them, of variants given as seed -> accuracy."""
     variants = {
         label: {
             "is_reference": label == "base",
-            "inference": [entry | {"mean": mean}],
+            "seeds": list(by_seed),
+            "inference": [{"settings": {}, **spread_of(list(by_seed.values()))}],
             "training_cpu_seconds": [10.0, 20.0],
             "final_training_loss": [0.5, 1.5],
         }
-        for label, mean in means.items()
+        for label, by_seed in values.items()
     }
     comparisons = {"c": {"title": "Title", "variants": variants}}
     return {"task": "point-cloud-classification", "metric": "accuracy", "comparisons": comparisons}
 
 
-def test_tables_say_what_is_a_tie() -> None:
-    results = results_of({"near": 0.51, "base": 0.5, "far": 0.4}, 0.02)
-    _, _, _, _, first, near, far = format_ablation(results).splitlines()
-    assert first == "| **base** (reference) | as trained | 50.00 ± 2.00 |  | 50.00, 60.00 | 1.000 | 15 |"
-    assert "| near | as trained | 51.00 ± 2.00 | +1.00 (tie) |" in near
-    assert "| far | as trained | 40.00 ± 2.00 | -10.00 |" in far
-    # The larger of the two deviations decides, and one seed has none.
-    results["comparisons"]["c"]["variants"]["far"]["inference"][0]["std"] = 0.11
-    assert "-10.00 (tie)" in format_ablation(results)
-    assert "tie" not in format_ablation(results_of({"near": 0.501, "base": 0.5}, None))
+def test_tables_compare_seed_by_seed() -> None:
+    base = {0: 0.40, 1: 0.50, 2: 0.60}
+    results = results_of(
+        {
+            # Seeds differ by far more than these two, each of which is below the reference with every seed.
+            "steady": {0: 0.37, 1: 0.48, 2: 0.57},
+            "base": base,
+            "unsteady": {0: 0.49, 1: 0.48, 2: 0.52},
+            "other order": {2: 0.57, 0: 0.37, 1: 0.48},
+            "part": {1: 0.52},
+            "other seeds": {7: 0.5, 8: 0.6},
+            "equal": base,
+        }
+    )
+    lines = format_ablation(results).splitlines()
+    assert lines[4] == "| **base** (reference) | as trained | 50.00 ± 10.00 |  | 40.00, 50.00, 60.00 | 1.000 | 15 |"
+    cells = {line.split(" | ")[0].strip("| "): line.split(" | ")[3] for line in lines[5:]}
+    # Half of the interval: 4.303 times the standard deviation, divided by the root of 3.
+    assert cells == {
+        "steady": "-2.67 ± 1.43",
+        "unsteady": "-0.33 ± 21.42 (tie)",
+        "other order": "-2.67 ± 1.43",
+        "part": "+2.00",
+        "other seeds": "-",
+        "equal": "+0.00 ± 0.00 (tie)",
+    }
+
+
+def test_differences_need_every_evaluation() -> None:
+    results = results_of({"base": {0: 0.4, 1: 0.5}, "half": {0: 0.5, 1: 0.6}})
+    half = results["comparisons"]["c"]["variants"]["half"]["inference"][0]
+    half |= spread_of([0.6])
+    # Which seed the one value is of is not known.
+    assert "| half | as trained | 60.00 | - | 60.00 |" in format_ablation(results)
 
 
 @pytest.mark.slow
