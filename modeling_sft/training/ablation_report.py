@@ -25,8 +25,10 @@ _INTRODUCTION = (
     "(systematic or topk, K) change the selection of the same trained weights. A deviation is the standard deviation "
     "between seeds (divisor n - 1). Runs of one seed share the split of the data and the order of its batches, so a "
     "variant is compared with the reference seed by seed: the mean of these differences stands with the 95 % "
-    "confidence interval of Student's t, and where that contains 0 it is called a tie. The intervals are not "
-    "corrected for the number of variants: of twenty that change nothing, one is expected to look like a difference.",
+    "confidence interval of Student's t, and where that contains 0 it is called a tie: the seeds do not tell the two "
+    "apart. An interval knows the spread between these few seeds alone: where their differences happen to be alike it "
+    "is too narrow, ± 0.00 in the extreme. The intervals are not corrected for the number of variants: of twenty that "
+    "change nothing, one is expected to look like a difference.",
 )
 
 
