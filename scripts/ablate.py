@@ -26,7 +26,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("study", nargs="?", type=Path, metavar="STUDY.yaml", help="study file to run")
     parser.add_argument("--data_dir", type=Path, help="folder that contains the data sets, where a data set needs one")
     parser.add_argument("--output_dir", type=Path, help="folder to write (default: runs/ablation-STUDY)")
-    parser.add_argument("--only", nargs="+", default=(), metavar="COMPARISON", help="run these comparisons alone")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=(),
+        metavar="COMPARISON",
+        help="run these comparisons alone; different ones may run side by side in one folder, with --resume",
+    )
     parser.add_argument("--list", action="store_true", help="list comparisons and the trainings they take, and stop")
     parser.add_argument(
         "--resume", action="store_true", help="keep finished runs, and continue one that was interrupted"

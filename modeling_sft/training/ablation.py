@@ -23,7 +23,7 @@ from .writing import replace_text
 
 RESULT_NAME = "result.json"
 RESULTS_NAME = "results.json"
-_ENVIRONMENT = ("date", "versions", "hardware", "num_processes")
+_ENVIRONMENT = ("date", "versions", "num_processes")
 
 
 def ablate(
@@ -37,7 +37,8 @@ def ablate(
 
     The test split is not touched. Variants that come to the same recipe and sampler are trained once. A run is written
     to `output_dir/LABEL-seedS-HASH`, without its checkpoints once it is evaluated, and `output_dir/results.json` after
-    every run.
+    every run, from all runs that are finished by then: parts of a study (`only`) may run side by side in one folder
+    (`resume`), as long as no run is in two of them.
 
     Args:
         study ([`Study`]): What to compare.
@@ -48,32 +49,31 @@ def ablate(
 
     Returns:
         `dict`: `comparisons` maps names to `title` and `variants`; a variant holds `is_reference`, its settings, for
-        each finished seed `training_cpu_seconds` and `final_training_loss`, and under `inference` for each setting the
-        `values` of the metric per seed, their `mean`, and their standard deviation `std` (divisor n - 1; None for one
-        value). Beside it the metric, the number of validation examples, date, versions and hardware.
+        each finished seed `training_cpu_seconds`, `hardware` and `final_training_loss`, and under `inference` for each
+        setting the `values` of the metric per seed, their `mean`, and their standard deviation `std` (divisor n - 1;
+        None for one value). Beside it the metric, the number of validation examples, `hardware` (all machines, that of
+        the first run first), and date and versions of the last run.
 
     Raises:
         ValueError: If the folder is in use, a comparison is unknown, or a recipe does not fit the data.
     """
     output_dir = Path(output_dir)
-    planned = study.runs(only)
+    planned, whole = study.runs(only), study.runs()
     if not resume and output_dir.is_dir() and any(output_dir.iterdir()):
         raise ValueError(f"`output_dir` {output_dir} is not empty: pass --resume or another folder.")
-    # A resumed part of a study must not take the other parts out of the results.
-    finished = {key: result for key, (run, _) in study.runs().items() if (result := _finished(run, output_dir))}
     results: dict[str, Any] = {}
     tqdm = import_optional("tqdm.auto", "train").tqdm
     for run, settings in tqdm(planned.values(), desc=f"runs of {study.name}", unit="run"):
-        finished[run.key] = _run(run, settings, output_dir, data_dir)
+        _run(run, settings, output_dir, data_dir)
+        # All that lies in the folder: other parts of the study are kept, also those that run side by side.
+        finished = {key: result for key, (each, _) in whole.items() if (result := _finished(each, output_dir))}
         results = _results(study, finished)
         replace_text(output_dir / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
     return results
 
 
-def _run(
-    run: Run, settings: Sequence[dict[str, Any]], output_dir: Path, data_dir: str | Path | None
-) -> dict[str, Any]:
-    """Train and evaluate what is not yet done of a run; its result."""
+def _run(run: Run, settings: Sequence[dict[str, Any]], output_dir: Path, data_dir: str | Path | None) -> None:
+    """Train and evaluate what is not yet done of a run."""
     folder = _folder_of(run, output_dir)
     result = _finished(run, output_dir)
     known = [] if result is None else result["evaluations"]
@@ -98,7 +98,6 @@ def _run(
         replace_text(folder / RESULT_NAME, json.dumps(result, indent=2) + "\n")
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
-    return result
 
 
 def _evaluate(
@@ -130,7 +129,7 @@ def _finished(run: Run, output_dir: Path) -> dict[str, Any] | None:
 
 def _results(study: Study, finished: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     task = get_task(study.reference.task)
-    last = max(finished.values(), key=lambda result: result["date"])
+    last = max(finished.values(), key=_date)
     comparisons = {}
     for name, comparison in study.comparisons.items():
         variants = {
@@ -154,7 +153,12 @@ def _results(study: Study, finished: Mapping[str, dict[str, Any]]) -> dict[str, 
         "num_runs": {"planned": len(study.runs()), "finished": len(finished)},
         "comparisons": comparisons,
         **{name: last[name] for name in _ENVIRONMENT},
+        "hardware": list(dict.fromkeys(run["hardware"] for run in sorted(finished.values(), key=_date))),
     }
+
+
+def _date(result: Mapping[str, Any]) -> str:
+    return result["date"]
 
 
 def _variant_results(variant: Variant, finished: Mapping[str, dict[str, Any]], metric: str) -> dict[str, Any]:
@@ -171,7 +175,9 @@ def _variant_results(variant: Variant, finished: Mapping[str, dict[str, Any]], m
         "is_reference": variant.is_reference,
         "seeds": [run.recipe.seed for run in runs],
         "num_parameters": results[0]["num_parameters"],
-        "training_cpu_seconds": [result["training_cpu_seconds"] for result in results],
-        "final_training_loss": [result["final_training_loss"] for result in results],
+        **{
+            name: [result[name] for result in results]
+            for name in ("training_cpu_seconds", "hardware", "final_training_loss")
+        },
         "inference": inference,
     }

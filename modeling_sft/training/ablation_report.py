@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,8 @@ def format_measurement(results: Mapping[str, Any]) -> str:
     return (
         f"Recipe `{results['recipe']}`{f' with {changes}' if changes else ''}: {results['dataset']}, "
         f"{results['num_examples']} validation examples, seeds {', '.join(map(str, results['seeds']))}, "
-        f"{runs['planned']} trainings{unfinished}. Measured on {results['hardware']}, {results['date'][:10]}."
+        f"{runs['planned']} trainings{unfinished}. Measured on {_machines(results['hardware'])}, until "
+        f"{results['date'][:10]}."
     )
 
 
@@ -118,8 +120,24 @@ def _section(comparison: Mapping[str, Any], results: Mapping[str, Any]) -> Itera
             )
             cells = [name, setting, _mean(entry, is_plain), against]
             cells.append(", ".join(format_metric(value, is_plain) for value in entry["values"]))
-            cells += [_average(variant["final_training_loss"], 3), _average(variant["training_cpu_seconds"], 0)]
+            cells += [_average(variant["final_training_loss"], 3), _cpu_seconds(variant, results["hardware"])]
             yield f"| {' | '.join(cells)} |"
+
+
+def _machines(hardware: Sequence[str]) -> str:
+    """The machines of a study; several with the letters that mark their processor times."""
+    if len(hardware) == 1:
+        return hardware[0]
+    marked = (f"{name} ({letter})" for letter, name in zip(ascii_lowercase, hardware, strict=False))
+    return " and ".join(marked) + "; the letters stand behind processor times, which do not compare between machines"
+
+
+def _cpu_seconds(variant: Mapping[str, Any], hardware: Sequence[str]) -> str:
+    seconds = _average(variant["training_cpu_seconds"], 0)
+    if len(hardware) == 1:
+        return seconds
+    letters = [letter for letter, name in zip(ascii_lowercase, hardware, strict=False) if name in variant["hardware"]]
+    return f"{seconds} ({', '.join(letters)})"
 
 
 def _by_seed(variant: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[Any, float]:

@@ -41,10 +41,12 @@ def _hardware() -> str:
 
 
 def processor_name() -> str:
-    """The name of the CPU."""
+    """The name of the CPU, where known with family and model: hosts may hide the rest of the name."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0].splitlines()
+        fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        if name := fields.get("model name"):
+            numbers = [fields[field] for field in ("cpu family", "model") if field in fields]
+            return f"{name} (family {numbers[0]}, model {numbers[1]})" if len(numbers) == 2 else name
     return platform.processor() or platform.machine()

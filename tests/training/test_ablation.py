@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from modeling_sft.training import Evaluator, Study, ablate, ablation, format_ablation, plot_ablation
 from modeling_sft.training.ablation_inference import SAMPLERS, inference_setting, read_inference
+from modeling_sft.training.ablation_report import format_measurement
 from modeling_sft.training.repetition import spread_of
 from modeling_sft.training.tasks import point_clouds
 from tiny_recipes import TINY_SEQUENCE, tiny_settings
@@ -104,7 +105,7 @@ def test_results_are_those_of_the_runs(finished: tuple[Study, Path, dict[str, An
     _, output_dir, results = finished
     assert json.loads((output_dir / "results.json").read_text()) == results
     assert (results["split"], results["num_examples"], results["metric"]) == ("validation", 18, "accuracy")
-    assert results["hardware"] and results["date"] and results["seeds"] == [0, 1]
+    assert len(results["hardware"]) == 1 and results["date"] and results["seeds"] == [0, 1]
     soft = results["comparisons"]["estimator"]["variants"]["soft"]
     runs = [json.loads(next(output_dir.glob(f"soft-seed{s}-*/result.json")).read_text()) for s in (0, 1)]
     assert soft["training_cpu_seconds"] == [run["training_cpu_seconds"] for run in runs]
@@ -164,6 +165,24 @@ def test_samplers_train_and_evaluate(
     assert any(calls)
     found, before = (each["comparisons"]["sampler"]["variants"]["random"] for each in (again, results))
     assert found["inference"] == before["inference"]
+
+
+@pytest.mark.slow
+def test_parts_may_run_side_by_side(
+    finished: tuple[Study, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, output_dir, results = finished
+    shutil.copytree(output_dir, tmp_path / "runs")
+    other = next((tmp_path / "runs").glob("random-seed0-*/result.json"))
+    content, run = other.read_text(), ablation._run
+    other.unlink()
+
+    def run_beside_another(*arguments: Any) -> None:
+        run(*arguments)
+        other.write_text(content)
+
+    monkeypatch.setattr(ablation, "_run", run_beside_another)
+    assert ablate(study, tmp_path / "runs", only=["estimator"], resume=True) == results
 
 
 @pytest.mark.slow
@@ -261,12 +280,18 @@ def results_of(values: dict[str, dict[int, float]]) -> dict[str, Any]:
             "seeds": list(by_seed),
             "inference": [{"settings": {}, **spread_of(list(by_seed.values()))}],
             "training_cpu_seconds": [10.0, 20.0],
+            "hardware": ["slow", "slow"],
             "final_training_loss": [0.5, 1.5],
         }
         for label, by_seed in values.items()
     }
     comparisons = {"c": {"title": "Title", "variants": variants}}
-    return {"task": "point-cloud-classification", "metric": "accuracy", "comparisons": comparisons}
+    return {
+        "task": "point-cloud-classification",
+        "metric": "accuracy",
+        "hardware": ["slow"],
+        "comparisons": comparisons,
+    }
 
 
 def test_tables_compare_seed_by_seed() -> None:
@@ -297,6 +322,18 @@ def test_tables_compare_seed_by_seed() -> None:
     }
 
 
+def test_processor_times_say_which_machine_they_are_of() -> None:
+    results = results_of({"base": {0: 0.4, 1: 0.5}, "both": {0: 0.4, 1: 0.5}, "fast": {0: 0.4, 1: 0.5}})
+    results["hardware"] = ["slow", "fast"]
+    variants = results["comparisons"]["c"]["variants"]
+    variants["both"]["hardware"], variants["fast"]["hardware"] = ["slow", "fast"], ["fast", "fast"]
+    times = [line.split(" | ")[-1] for line in format_ablation(results).splitlines()[4:]]
+    assert times == ["15 (a) |", "15 (a, b) |", "15 (b) |"]
+    described = {"recipe": "r", "overrides": [], "dataset": "d", "num_examples": 3, "seeds": [0, 1]}
+    described |= {"num_runs": {"planned": 6, "finished": 6}, "date": "2026-01-02T03:04:05+00:00"}
+    assert "Measured on slow (a) and fast (b); the letters" in format_measurement(results | described)
+
+
 def test_differences_need_every_evaluation() -> None:
     results = results_of({"base": {0: 0.4, 1: 0.5}, "half": {0: 0.5, 1: 0.6}})
     half = results["comparisons"]["c"]["variants"]["half"]["inference"][0]
@@ -321,7 +358,7 @@ def test_page_and_figures(
     page = (tmp_path / "docs" / "page.md").read_text()
     assert "## tiny" in page and "### Noise" in page and format_ablation(results) in page
     assert "](figures/ablation-tiny.png)" in page
-    assert f"seeds 0, 1, 10 trainings. Measured on {results['hardware']}, {results['date'][:10]}." in page
+    assert f"seeds 0, 1, 10 trainings. Measured on {results['hardware'][0]}, until {results['date'][:10]}." in page
     image = tmp_path / "docs" / "figures" / "ablation-tiny.png"
     assert image.read_bytes().startswith(b"\x89PNG") and image.stat().st_size > 10_000
     smaller = results | {"comparisons": {"sampler": results["comparisons"]["sampler"]}}
