@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..optional_sft import import_optional
+from .ablation_differences import difference_of, ordered_variants, reference_of
 from .ablation_inference import ALL_TOKENS, inference_label
-from .ablation_report import ordered_variants
 from .tasks import get_task
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ _COLUMNS = 2
 def plot_ablation(results: Mapping[str, Any], path: str | Path) -> None:
     """Draw one panel per comparison.
 
-    A variant is a row: a faint dot per seed, a mark at the mean, a bar of one standard deviation to either side; marks
-    and colours tell settings of inference apart, and dashed lines stand at the reference. Several K of inference are
-    drawn as one curve per variant instead, K on a logarithmic axis.
+    A variant is a row: its differences from the reference, which is the dashed line, as a faint dot per seed, a mark
+    at the mean, and the 95 % confidence interval as a bar; marks and colours tell settings of inference apart. Several
+    K of inference are drawn as one curve per variant instead, K on a logarithmic axis. There, and where the reference
+    is missing, values themselves are shown, with bars of one standard deviation to either side.
 
     Args:
         results (`Mapping`): What [`ablate`] returned.
@@ -41,7 +42,7 @@ def plot_ablation(results: Mapping[str, Any], path: str | Path) -> None:
     )
     panels = figure.subplots(len(groups), columns, squeeze=False, height_ratios=heights)
     is_plain = results["metric"] in get_task(results["task"]).plain_metrics
-    label = f"validation {results['metric'].replace('_', ' ')}" + ("" if is_plain else " (%)")
+    metric, unit = f"validation {results['metric'].replace('_', ' ')}", "" if is_plain else " (%)"
     for axes in panels.flat[len(comparisons) :]:
         axes.set_axis_off()
     for axes, comparison in zip(panels.flat, comparisons):
@@ -49,10 +50,11 @@ def plot_ablation(results: Mapping[str, Any], path: str | Path) -> None:
         axes.grid(alpha=0.3)
         if _is_curve(comparison):
             _plot_curves(axes, comparison, 1 if is_plain else 100)
-            axes.set_ylabel(label)
+            axes.set_ylabel(metric + unit)
         else:
             _plot_rows(axes, comparison, 1 if is_plain else 100)
-            axes.set_xlabel(label)
+            is_gain = reference_of(comparison) is not None
+            axes.set_xlabel(f"gain in {metric}" + ("" if is_plain else " (points)") if is_gain else metric + unit)
     figure.suptitle(f"{results['study']}: {results['dataset']}, seeds {', '.join(map(str, results['seeds']))}")
     figure.savefig(path, dpi=120)
 
@@ -75,18 +77,24 @@ def _height(comparison: Mapping[str, Any]) -> float:
 
 def _plot_rows(axes: Axes, comparison: Mapping[str, Any], factor: float) -> None:
     settings = _settings(comparison)
+    reference = reference_of(comparison)
     variants = ordered_variants(comparison)
+    if reference is not None:
+        axes.axvline(0.0, color="black", linestyle="--", linewidth=1)
     for row, (_, variant) in enumerate(variants):
-        for entry in variant["inference"]:
+        for entry in [] if variant["is_reference"] else variant["inference"]:
+            values, mean, width = entry["values"], entry["mean"], entry["std"]
+            if reference is not None:
+                difference = difference_of(variant, entry, reference)
+                if difference is None:
+                    continue
+                values, mean, width = difference.values, difference.mean, difference.half_width
             number = settings.index(inference_label(entry["settings"]))
             color, marker = _style(number)
             height = row + 0.6 * ((number + 0.5) / len(settings) - 0.5)
-            values = [factor * value for value in entry["values"]]
-            mean, deviation = factor * entry["mean"], factor * (entry["std"] or 0.0)
-            axes.plot(values, [height] * len(values), ".", color=color, alpha=0.45, markersize=7, markeredgewidth=0)
-            axes.errorbar(mean, height, xerr=deviation, fmt=marker, color=color, capsize=3, markersize=6)
-            if variant["is_reference"]:
-                axes.axvline(mean, color=color, linestyle="--", linewidth=1, alpha=0.7)
+            points, bar = [factor * value for value in values], factor * (width or 0.0)
+            axes.plot(points, [height] * len(points), ".", color=color, alpha=0.45, markersize=7, markeredgewidth=0)
+            axes.errorbar(factor * mean, height, xerr=bar, fmt=marker, color=color, capsize=3, markersize=6)
     axes.set_yticks(range(len(variants)), [_name(label, variant) for label, variant in variants])
     axes.set_ylim(len(variants) - 0.5, -0.5)
     if len(settings) > 1:

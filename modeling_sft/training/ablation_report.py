@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-import numpy as np
-
-from ..optional_sft import import_optional
+from .ablation_differences import Difference, difference_of, ordered_variants, reference_of
 from .ablation_inference import inference_label
 from .repetition import format_metric
 from .tasks import get_task
@@ -90,11 +87,6 @@ def render_ablations_page(studies: Sequence[Mapping[str, Any]], figures: Mapping
     return "\n".join(lines) + "\n"
 
 
-def ordered_variants(comparison: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Labels and variants of a comparison, the reference first."""
-    return sorted(comparison["variants"].items(), key=lambda item: not item[1]["is_reference"])
-
-
 def _section(comparison: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[str]:
     is_plain = results["metric"] in get_task(results["task"]).plain_metrics
     metric = results["metric"].replace("_", " ") + ("" if is_plain else " (%)")
@@ -102,23 +94,12 @@ def _section(comparison: Mapping[str, Any], results: Mapping[str, Any]) -> Itera
     yield ""
     yield f"| variant | inference | {metric} | against reference | of each seed | training loss | CPU seconds |"
     yield "|---|---|---|---|---|---|---|"
-    variants = ordered_variants(comparison)
-    references: dict[str, Mapping[Any, float]] = {}
-    if variants[0][1]["is_reference"]:
-        references = {
-            inference_label(entry["settings"]): _by_seed(variants[0][1], entry)
-            for entry in variants[0][1]["inference"]
-        }
-    for label, variant in variants:
+    reference = reference_of(comparison)
+    for label, variant in ordered_variants(comparison):
         name = f"**{label}** (reference)" if variant["is_reference"] else label
         for entry in variant["inference"]:
-            setting = inference_label(entry["settings"])
-            against = (
-                ""
-                if variant["is_reference"]
-                else _difference(_by_seed(variant, entry), references.get(setting, {}), is_plain)
-            )
-            cells = [name, setting, _mean(entry, is_plain), against]
+            against = "" if variant["is_reference"] else _against(difference_of(variant, entry, reference), is_plain)
+            cells = [name, inference_label(entry["settings"]), _mean(entry, is_plain), against]
             cells.append(", ".join(format_metric(value, is_plain) for value in entry["values"]))
             cells += [_average(variant["final_training_loss"], 3), _cpu_seconds(variant, results["hardware"])]
             yield f"| {' | '.join(cells)} |"
@@ -140,25 +121,14 @@ def _cpu_seconds(variant: Mapping[str, Any], hardware: Sequence[str]) -> str:
     return f"{seconds} ({', '.join(letters)})"
 
 
-def _by_seed(variant: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[Any, float]:
-    """Seed -> value; empty while some finished run still lacks this setting of inference."""
-    seeds, values = variant["seeds"], entry["values"]
-    return dict(zip(seeds, values, strict=True)) if len(seeds) == len(values) else {}
-
-
-def _difference(values: Mapping[Any, float], reference: Mapping[Any, float], is_plain: bool) -> str:
-    """Mean of the differences of equal seeds, with its 95 % confidence interval if there are several."""
-    differences = np.array([values[seed] - reference[seed] for seed in values if seed in reference])
-    if differences.size == 0:
+def _against(difference: Difference | None, is_plain: bool) -> str:
+    if difference is None:
         return "-"
     factor, digits = (1, 4) if is_plain else (100, 2)
-    shown = f"{factor * differences.mean():+.{digits}f}"
-    if differences.size == 1:
+    shown = f"{factor * difference.mean:+.{digits}f}"
+    if difference.half_width is None:
         return shown
-    quantile = import_optional("scipy.stats", "train").t.ppf(0.975, differences.size - 1)
-    half = quantile * differences.std(ddof=1) / math.sqrt(differences.size)
-    is_tie = abs(differences.mean()) <= half
-    return f"{shown} ± {factor * half:.{digits}f}" + (" (tie)" if is_tie else "")
+    return f"{shown} ± {factor * difference.half_width:.{digits}f}" + (" (tie)" if difference.is_tie else "")
 
 
 def _mean(entry: Mapping[str, Any], is_plain: bool) -> str:

@@ -1,0 +1,78 @@
+"""Variants of an ablation against its reference, seed by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..optional_sft import import_optional
+from .ablation_inference import inference_label
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a variant gains over the reference, in units of the metric.
+
+    Args:
+        values (`tuple[float, ...]`): One per seed that both have.
+        mean (`float`): Their mean.
+        half_width (`float`, *optional*): Half of the 95 % confidence interval of the mean after Student's t; None for
+            a single seed.
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    half_width: float | None
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether 0 lies in the interval."""
+        return self.half_width is not None and abs(self.mean) <= self.half_width
+
+
+def ordered_variants(comparison: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Labels and variants of a comparison, the reference first."""
+    return sorted(comparison["variants"].items(), key=lambda item: not item[1]["is_reference"])
+
+
+def reference_of(comparison: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The variant that the others are compared with; None if it is not among the finished ones."""
+    variant = ordered_variants(comparison)[0][1]
+    return variant if variant["is_reference"] else None
+
+
+def difference_of(
+    variant: Mapping[str, Any], entry: Mapping[str, Any], reference: Mapping[str, Any] | None
+) -> Difference | None:
+    """Compare a variant with the reference under one setting of inference.
+
+    Args:
+        variant (`Mapping`): The variant, as [`ablate`] returned it.
+        entry (`Mapping`): One of its settings of inference.
+        reference (`Mapping`, *optional*): The reference.
+
+    Returns:
+        `Difference` or `None`: None where they have no seed in common.
+    """
+    setting = inference_label(entry["settings"])
+    others = [] if reference is None else reference["inference"]
+    base = next((_by_seed(reference, other) for other in others if inference_label(other["settings"]) == setting), {})
+    own = _by_seed(variant, entry)
+    differences = np.array([own[seed] - base[seed] for seed in own if seed in base])
+    if differences.size == 0:
+        return None
+    half_width = None
+    if differences.size > 1:
+        quantile = import_optional("scipy.stats", "train").t.ppf(0.975, differences.size - 1)
+        half_width = float(quantile * differences.std(ddof=1) / math.sqrt(differences.size))
+    return Difference(tuple(differences.tolist()), float(differences.mean()), half_width)
+
+
+def _by_seed(variant: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[Any, float]:
+    """Seed -> value; empty while some finished run still lacks this setting of inference."""
+    seeds, values = variant["seeds"], entry["values"]
+    return dict(zip(seeds, values, strict=True)) if len(seeds) == len(values) else {}
