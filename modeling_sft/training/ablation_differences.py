@@ -59,8 +59,10 @@ def difference_of(
         `Difference` or `None`: None where they have no seed in common.
     """
     setting = inference_label(entry["settings"])
-    others = [] if reference is None else reference["inference"]
-    base = next((_by_seed(reference, other) for other in others if inference_label(other["settings"]) == setting), {})
+    base: dict[Any, float] = {}
+    if reference is not None:
+        others = (other for other in reference["inference"] if inference_label(other["settings"]) == setting)
+        base = next((_by_seed(reference, other) for other in others), {})
     own = _by_seed(variant, entry)
     differences = np.array([own[seed] - base[seed] for seed in own if seed in base])
     if differences.size == 0:
