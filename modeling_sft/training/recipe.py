@@ -130,7 +130,8 @@ class Recipe:
 
     Args:
         task (`str`): Name of a registered task, such as `"point-cloud-classification"`.
-        dataset (`dict`): `name`, `validation_fraction` (0 for none) and options of the task's reader.
+        dataset (`dict`): `name`, `validation_fraction` (0 for none), `train_fraction` (share of the training rows that
+            is used, in (0, 1]) and options of the task's reader.
         model (`dict`): Fields of the task's configuration class.
         processor (`dict`): Arguments of the task's processor.
         augmentation (`dict`): Arguments of the task's augmentation; empty for none.
@@ -180,6 +181,9 @@ class Recipe:
         if not isinstance(self.dataset.get("name"), str):
             raise ValueError("`dataset.name` is missing: name the data set to train on.")
         _require_number("dataset", "validation_fraction", self.validation_fraction, maximum=0.9)
+        _require_number("dataset", "train_fraction", self.train_fraction, maximum=1.0)
+        if self.train_fraction == 0:
+            raise ValueError("`dataset.train_fraction` must be positive: the share of the training rows to train on.")
         if self.baseline is not None and self.attn_implementation is not None:
             raise ValueError("`attn_implementation` does not go with `baseline`: remove it.")
         if self.attn_implementation is not None and self.attn_implementation not in ATTENTION_BACKENDS:
@@ -218,6 +222,11 @@ class Recipe:
     def validation_fraction(self) -> float:
         """Fraction of the training data that is held out for validation."""
         return self.dataset.get("validation_fraction", 0.1)
+
+    @property
+    def train_fraction(self) -> float:
+        """Share of the training data, without what is held out for validation, that is trained on."""
+        return self.dataset.get("train_fraction", 1.0)
 
     @property
     def groups_by_length(self) -> bool:

@@ -62,6 +62,8 @@ def test_yaml_numbers_and_words():
         ("seed=-1", "`seed`"),
         ("dataset.name=null", "`dataset.name`"),
         ("dataset.validation_fraction=1.5", "between 0 and 0.9"),
+        ("dataset.train_fraction=1.5", "between 0 and 1"),
+        ("dataset.train_fraction=0", "must be positive"),
         ("importance_scorer.learning_rate_multiplier=-1", "at least 0"),
         ("importance_scorer.max_grad_norm=0", "must be positive"),
         ("sampling_noise_schedule.until=0", "must be positive"),

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..recipe import Recipe
 
 TASKS: dict[str, Task] = {}
+COMMON_DATASET_NAMES = ("name", "validation_fraction", "train_fraction")
+"""Names in a recipe's `dataset` section that every task and data set takes."""
 
 
 class Task(ABC):
@@ -57,7 +59,7 @@ class Task(ABC):
         """Raise a ValueError if a recipe's dataset, model, processor or augmentation section does not fit the task."""
         from ..recipe import reject_unknown_names
 
-        reject_unknown_names(recipe.dataset, {"name", "validation_fraction", *self.dataset_options(recipe)}, "dataset")
+        reject_unknown_names(recipe.dataset, {*COMMON_DATASET_NAMES, *self.dataset_options(recipe)}, "dataset")
         for name in self.names_from_data:
             if name in recipe.model:
                 raise ValueError(f"`model.{name}` cannot stand in a recipe: the data set decides it; remove it.")
@@ -104,7 +106,7 @@ class Task(ABC):
         return self.augmentation_class(**recipe.augmentation)
 
     def dataset_options(self, recipe: Recipe) -> tuple[str, ...]:
-        """Names that the recipe's `dataset` section accepts beside `name` and `validation_fraction`."""
+        """Names that the recipe's `dataset` section accepts beside `COMMON_DATASET_NAMES`."""
         return self.reader_options(recipe)
 
     def reader_options(self, recipe: Recipe) -> tuple[str, ...]:
@@ -208,19 +210,26 @@ def check_label_names(config: PreTrainedConfig, names: list[str]) -> None:
 def rows_of_split(splits: Any, recipe: Recipe, split: str) -> Any:
     """One split of a data set; the validation split is held out of the training data where there is no official one.
 
+    Of the training split the recipe's `train_fraction` is kept, drawn like a validation split.
+
     Raises:
-        ValueError: If the data set lacks it.
+        ValueError: If the data set lacks the split, or has too few rows for the fractions.
     """
     if split == "test":
         if "test" not in splits:
             raise ValueError(f"`dataset.name` {recipe.dataset['name']} has no test split.")
         return splits["test"]
-    if recipe.validation_fraction == 0:
-        return splits["train"] if split == "train" else None
-    if "validation" in splits:
-        return splits[split]
-    train, validation = train_validation_split(splits["train"], recipe.validation_fraction, recipe.seed)
-    return train if split == "train" else validation
+    train, validation = splits["train"], None
+    if recipe.validation_fraction > 0:
+        if "validation" in splits:
+            validation = splits["validation"]
+        else:
+            train, validation = train_validation_split(train, recipe.validation_fraction, recipe.seed)
+    if split == "validation":
+        return validation
+    if recipe.train_fraction < 1:
+        train = train_validation_split(train, recipe.train_fraction, recipe.seed)[1]
+    return train
 
 
 def _argument_names(callable_class: type) -> set[str]:
