@@ -67,8 +67,8 @@ def format_measurement(results: Mapping[str, Any]) -> str:
     return (
         f"Recipe `{results['recipe']}`{f' with {changes}' if changes else ''}: {results['dataset']}, "
         f"{results['num_examples']} validation examples, seeds {', '.join(map(str, results['seeds']))}, "
-        f"{runs['planned']} trainings{unfinished}. Measured on {_machines(results['hardware'])}, until "
-        f"{results['date'][:10]}."
+        f"{runs['planned']} trainings{unfinished}. Measured until {results['date'][:10]} on "
+        f"{_machines(results['hardware'])}."
     )
 
 

@@ -331,7 +331,7 @@ def test_processor_times_say_which_machine_they_are_of() -> None:
     assert times == ["15 (a) |", "15 (a, b) |", "15 (b) |"]
     described = {"recipe": "r", "overrides": [], "dataset": "d", "num_examples": 3, "seeds": [0, 1]}
     described |= {"num_runs": {"planned": 6, "finished": 6}, "date": "2026-01-02T03:04:05+00:00"}
-    assert "Measured on slow (a) and fast (b); the letters" in format_measurement(results | described)
+    assert "Measured until 2026-01-02 on slow (a) and fast (b); the letters" in format_measurement(results | described)
 
 
 def test_differences_need_every_evaluation() -> None:
@@ -358,7 +358,7 @@ def test_page_and_figures(
     page = (tmp_path / "docs" / "page.md").read_text()
     assert "## tiny" in page and "### Noise" in page and format_ablation(results) in page
     assert "](figures/ablation-tiny.png)" in page
-    assert f"seeds 0, 1, 10 trainings. Measured on {results['hardware'][0]}, until {results['date'][:10]}." in page
+    assert f"seeds 0, 1, 10 trainings. Measured until {results['date'][:10]} on {results['hardware'][0]}." in page
     image = tmp_path / "docs" / "figures" / "ablation-tiny.png"
     assert image.read_bytes().startswith(b"\x89PNG") and image.stat().st_size > 10_000
     smaller = results | {"comparisons": {"sampler": results["comparisons"]["sampler"]}}
