@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,16 @@ class Difference:
     values: tuple[float, ...]
     mean: float
     half_width: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Difference:
+        """Summarise the differences of one or more seeds."""
+        array = np.array(values)
+        half_width = None
+        if array.size > 1:
+            quantile = import_optional("scipy.stats", "train").t.ppf(0.975, array.size - 1)
+            half_width = float(quantile * array.std(ddof=1) / math.sqrt(array.size))
+        return cls(tuple(array.tolist()), float(array.mean()), half_width)
 
     @property
     def is_tie(self) -> bool:
@@ -62,19 +72,13 @@ def difference_of(
     base: dict[Any, float] = {}
     if reference is not None:
         others = (other for other in reference["inference"] if inference_label(other["settings"]) == setting)
-        base = next((_by_seed(reference, other) for other in others), {})
-    own = _by_seed(variant, entry)
-    differences = np.array([own[seed] - base[seed] for seed in own if seed in base])
-    if differences.size == 0:
-        return None
-    half_width = None
-    if differences.size > 1:
-        quantile = import_optional("scipy.stats", "train").t.ppf(0.975, differences.size - 1)
-        half_width = float(quantile * differences.std(ddof=1) / math.sqrt(differences.size))
-    return Difference(tuple(differences.tolist()), float(differences.mean()), half_width)
+        base = next((values_by_seed(reference, other) for other in others), {})
+    own = values_by_seed(variant, entry)
+    differences = [own[seed] - base[seed] for seed in own if seed in base]
+    return Difference.of(differences) if differences else None
 
 
-def _by_seed(variant: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[Any, float]:
+def values_by_seed(variant: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[Any, float]:
     """Seed -> value; empty while some finished run still lacks this setting of inference."""
     seeds, values = variant["seeds"], entry["values"]
     return dict(zip(seeds, values, strict=True)) if len(seeds) == len(values) else {}

@@ -9,8 +9,9 @@ from string import ascii_lowercase
 from typing import Any
 
 from .ablation_differences import Difference, difference_of, ordered_variants, reference_of
+from .ablation_grid import grid_averages
 from .ablation_inference import inference_label
-from .repetition import format_metric
+from .repetition import format_metric, spread_of
 from .tasks import get_task
 
 _INTRODUCTION = (
@@ -52,7 +53,8 @@ def read_results(path: str | Path) -> dict[str, Any]:
 def format_ablation(results: Mapping[str, Any]) -> str:
     """Lay out the results of [`ablate`]: one Markdown table per comparison, the reference's row first and bold.
 
-    Fractions are in percent, differences in points. Behind a mean, `±` is the standard deviation between seeds; behind
+    Behind a grid, a second table has each setting averaged over the others. Fractions are in percent, differences in
+    points. Behind a mean, `±` is the standard deviation between seeds; behind
     a difference, half of the 95 % confidence interval of its mean over seeds.
     """
     sections = (_section(comparison, results) for comparison in results["comparisons"].values())
@@ -102,6 +104,19 @@ def _section(comparison: Mapping[str, Any], results: Mapping[str, Any]) -> Itera
             cells = [name, inference_label(entry["settings"]), _mean(entry, is_plain), against]
             cells.append(", ".join(format_metric(value, is_plain) for value in entry["values"]))
             cells += [_average(variant["final_training_loss"], 3), _cpu_seconds(variant, results["hardware"])]
+            yield f"| {' | '.join(cells)} |"
+    if averages := grid_averages(comparison):
+        yield ""
+        yield "Each setting averaged over all values of the others, seed by seed:"
+        yield ""
+        yield f"| setting | value | {metric} | against reference | of each seed |"
+        yield "|---|---|---|---|---|"
+        for average in averages:
+            values = list(average.by_seed.values())
+            cells = [average.setting, f"**{average.value}**" if average.is_reference else average.value]
+            cells += [_mean(spread_of(values), is_plain)]
+            cells.append("" if average.is_reference else _against(average.difference, is_plain))
+            cells.append(", ".join(format_metric(value, is_plain) for value in values))
             yield f"| {' | '.join(cells)} |"
 
 

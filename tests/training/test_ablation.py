@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import shutil
 import sys
@@ -16,6 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 from modeling_sft.training import Evaluator, Study, ablate, ablation, format_ablation, plot_ablation
+from modeling_sft.training.ablation_grid import grid_averages
 from modeling_sft.training.ablation_inference import SAMPLERS, inference_setting, read_inference
 from modeling_sft.training.ablation_report import format_measurement
 from modeling_sft.training.repetition import spread_of
@@ -276,6 +278,7 @@ def results_of(values: dict[str, dict[int, float]]) -> dict[str, Any]:
     """Results as `ablate` returns them, of variants given as seed -> accuracy."""
     variants = {
         label: {
+            "overrides": [f"model.number={number}"],
             "is_reference": label == "base",
             "seeds": list(by_seed),
             "inference": [{"settings": {}, **spread_of(list(by_seed.values()))}],
@@ -283,7 +286,7 @@ def results_of(values: dict[str, dict[int, float]]) -> dict[str, Any]:
             "hardware": ["slow", "slow"],
             "final_training_loss": [0.5, 1.5],
         }
-        for label, by_seed in values.items()
+        for number, (label, by_seed) in enumerate(values.items())
     }
     comparisons = {"c": {"title": "Title", "variants": variants}}
     return {
@@ -320,6 +323,54 @@ def test_tables_compare_seed_by_seed() -> None:
         "other seeds": "-",
         "equal": "+0.00 ± 0.00 (tie)",
     }
+
+
+def grid_results() -> dict[str, Any]:
+    """A grid in which noise costs 0.1, a scale of 4 gains 0.02 with seed 0 only, and topk costs 0.04."""
+    variants = {}
+    for noise, scale in itertools.product(("0", "1"), ("1", "4")):
+        by_seed = {s: 0.5 + 0.1 * s - 0.1 * int(noise) + (0.02 if (scale, s) == ("4", 0) else 0.0) for s in (0, 1)}
+        entry = results_of({"v": by_seed})["comparisons"]["c"]["variants"]["v"]
+        entry |= {
+            "overrides": [f"model.noise={noise}", f"model.scale={scale}"],
+            "is_reference": (noise, scale) == ("1", "1"),
+        }
+        topk = {"settings": {"sampling_inference": "topk"}, **spread_of([v - 0.04 for v in by_seed.values()])}
+        systematic = {"settings": {"sampling_inference": "systematic"}, **spread_of(list(by_seed.values()))}
+        variants[f"{noise}, {scale}"] = entry | {"inference": [systematic, topk]}
+    return results_of({}) | {"comparisons": {"c": {"title": "Title", "variants": variants}}}
+
+
+def test_a_grid_is_averaged_over_its_other_settings() -> None:
+    results = grid_results()
+    table = format_ablation(results).partition("Each setting averaged")[2].splitlines()[4:]
+    cells = [line.strip("| ").split(" | ") for line in table]
+    assert [row[:2] for row in cells] == [
+        ["model.noise", "0"],
+        ["model.noise", "**1**"],
+        ["model.scale", "**1**"],
+        ["model.scale", "4"],
+        ["inference", "**systematic**"],
+        ["inference", "topk"],
+    ]
+    # Of the means of seeds 0 and 1: half of the interval is 12.706 times the deviation, divided by the root of 2.
+    assert [row[3].strip() for row in cells] == ["+10.00 ± 0.00", "", "", "+1.00 ± 12.71 (tie)", "", "-4.00 ± 0.00"]
+    assert cells[0][4] == "49.00, 58.00" and cells[1][4] == "39.00, 48.00"
+
+
+@pytest.mark.parametrize("missing", ["variant", "seed", "setting"])
+def test_averages_need_the_whole_grid(missing: str) -> None:
+    comparison = grid_results()["comparisons"]["c"]
+    assert len(grid_averages(comparison)) == 6
+    variant = comparison["variants"]["0, 4"]
+    if missing == "variant":
+        del comparison["variants"]["0, 4"]
+    elif missing == "seed":
+        variant["seeds"] = [0]
+        variant["inference"] = [entry | spread_of(entry["values"][:1]) for entry in variant["inference"]]
+    else:
+        variant["overrides"] = ["model.noise=0"]
+    assert grid_averages(comparison) == []
 
 
 def test_processor_times_say_which_machine_they_are_of() -> None:
