@@ -34,6 +34,8 @@ def plot_ablation(results: Mapping[str, Any], path: str | Path) -> None:
         path (`str` or `Path`): Image file to write.
     """
     comparisons = list(results["comparisons"].values())
+    # Of an unfinished study: a reference that nothing can be compared with yet is left out.
+    comparisons = [each for each in comparisons if len(each["variants"]) > 1] or comparisons
     columns = min(_COLUMNS, len(comparisons))
     groups = [comparisons[start : start + columns] for start in range(0, len(comparisons), columns)]
     heights = [max(_height(comparison) for comparison in group) for group in groups]
