@@ -47,6 +47,10 @@ def read_results(path: str | Path) -> dict[str, Any]:
     names = ("study", "task", "metric", "comparisons")
     if not isinstance(results, dict) or any(name not in results for name in names):
         raise ValueError(f"`{path}` does not hold results of an ablation ({', '.join(names)}).")
+    if not isinstance(results.get("hardware"), list):
+        raise ValueError(
+            f"`hardware` in `{path}` is no list of machines: write it anew, scripts/ablate.py ... --resume."
+        )
     return results
 
 
@@ -54,8 +58,8 @@ def format_ablation(results: Mapping[str, Any]) -> str:
     """Lay out the results of [`ablate`]: one Markdown table per comparison, the reference's row first and bold.
 
     Behind a grid, a second table has each setting averaged over the others. Fractions are in percent, differences in
-    points. Behind a mean, `±` is the standard deviation between seeds; behind
-    a difference, half of the 95 % confidence interval of its mean over seeds.
+    points. Behind a mean, `±` is the standard deviation between seeds; behind a difference, half of the 95 %
+    confidence interval of its mean over seeds.
     """
     sections = (_section(comparison, results) for comparison in results["comparisons"].values())
     return "\n\n".join("\n".join(section) for section in sections)

@@ -219,14 +219,16 @@ def rows_of_split(splits: Any, recipe: Recipe, split: str) -> Any:
         if "test" not in splits:
             raise ValueError(f"`dataset.name` {recipe.dataset['name']} has no test split.")
         return splits["test"]
-    train, validation = splits["train"], None
-    if recipe.validation_fraction > 0:
-        if "validation" in splits:
-            validation = splits["validation"]
-        else:
-            train, validation = train_validation_split(train, recipe.validation_fraction, recipe.seed)
-    if split == "validation":
-        return validation
+    holds_out = recipe.validation_fraction > 0
+    if split == "validation" and not holds_out:
+        return None
+    if split == "validation" and "validation" in splits:
+        return splits["validation"]
+    train = splits["train"]
+    if holds_out and "validation" not in splits:
+        train, validation = train_validation_split(train, recipe.validation_fraction, recipe.seed)
+        if split == "validation":
+            return validation
     if recipe.train_fraction < 1:
         train = train_validation_split(train, recipe.train_fraction, recipe.seed)[1]
     return train
