@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from matplotlib.axes import Axes
 from safetensors.torch import load_file
 
-from modeling_sft.training import Evaluator, Study, ablate, ablation, format_ablation, plot_ablation
+from modeling_sft.training import Evaluator, Study, ablate, ablation, format_ablation, plot_ablation, read_results
 from modeling_sft.training.ablation_grid import grid_averages
 from modeling_sft.training.ablation_inference import SAMPLERS, inference_setting, read_inference
 from modeling_sft.training.ablation_report import format_measurement
@@ -383,6 +384,40 @@ def test_processor_times_say_which_machine_they_are_of() -> None:
     described = {"recipe": "r", "overrides": [], "dataset": "d", "num_examples": 3, "seeds": [0, 1]}
     described |= {"num_runs": {"planned": 6, "finished": 6}, "date": "2026-01-02T03:04:05+00:00"}
     assert "Measured until 2026-01-02 on slow (a) and fast (b); the letters" in format_measurement(results | described)
+
+
+def test_figures_show_what_the_tables_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[float, float]] = []
+    errorbar = Axes.errorbar
+
+    def recording(axes: Axes, x: Any, y: Any, **settings: Any) -> Any:
+        drawn.append((round(float(x), 2), round(float(settings["xerr"]), 2)))
+        return errorbar(axes, x, y, **settings)
+
+    monkeypatch.setattr(Axes, "errorbar", recording)
+    base = {0: 0.40, 1: 0.50, 2: 0.60}
+    results = results_of({"base": base, "steady": {0: 0.37, 1: 0.48, 2: 0.57}}) | {
+        "study": "s",
+        "dataset": "d",
+        "seeds": [0, 1, 2],
+    }
+    # Nothing can be compared with a reference that stands alone.
+    results["comparisons"]["alone"] = results_of({"base": base})["comparisons"]["c"]
+    plot_ablation(results, tmp_path / "figure.png")
+    assert drawn == [(-2.67, 1.43)]
+    drawn.clear()
+    # Without a reference, values themselves with their deviation.
+    results["comparisons"] = results_of({"a": base, "b": {0: 0.2, 1: 0.3, 2: 0.4}})["comparisons"]
+    plot_ablation(results, tmp_path / "figure.png")
+    assert drawn == [(50.0, 10.0), (30.0, 10.0)]
+
+
+@pytest.mark.parametrize("hardware", ["a machine", None])
+def test_results_without_a_list_of_machines_are_refused(hardware: Any, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results_of({}) | {"study": "s", "hardware": hardware}))
+    with pytest.raises(ValueError, match="no list of machines: write it anew"):
+        read_results(path)
 
 
 def test_differences_need_every_evaluation() -> None:
