@@ -388,13 +388,19 @@ def test_processor_times_say_which_machine_they_are_of() -> None:
 
 def test_figures_show_what_the_tables_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[float, float]] = []
-    errorbar = Axes.errorbar
+    titles: list[str] = []
+    errorbar, set_title = Axes.errorbar, Axes.set_title
 
     def recording(axes: Axes, x: Any, y: Any, **settings: Any) -> Any:
         drawn.append((round(float(x), 2), round(float(settings["xerr"]), 2)))
         return errorbar(axes, x, y, **settings)
 
+    def titling(axes: Axes, title: str, **settings: Any) -> Any:
+        titles.append(title)
+        return set_title(axes, title, **settings)
+
     monkeypatch.setattr(Axes, "errorbar", recording)
+    monkeypatch.setattr(Axes, "set_title", titling)
     base = {0: 0.40, 1: 0.50, 2: 0.60}
     results = results_of({"base": base, "steady": {0: 0.37, 1: 0.48, 2: 0.57}}) | {
         "study": "s",
@@ -402,9 +408,9 @@ def test_figures_show_what_the_tables_say(tmp_path: Path, monkeypatch: pytest.Mo
         "seeds": [0, 1, 2],
     }
     # Nothing can be compared with a reference that stands alone.
-    results["comparisons"]["alone"] = results_of({"base": base})["comparisons"]["c"]
+    results["comparisons"]["alone"] = results_of({"base": base})["comparisons"]["c"] | {"title": "alone"}
     plot_ablation(results, tmp_path / "figure.png")
-    assert drawn == [(-2.67, 1.43)]
+    assert drawn == [(-2.67, 1.43)] and titles == ["Title"]
     drawn.clear()
     # Without a reference, values themselves with their deviation.
     results["comparisons"] = results_of({"a": base, "b": {0: 0.2, 1: 0.3, 2: 0.4}})["comparisons"]
