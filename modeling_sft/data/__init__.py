@@ -13,7 +13,7 @@ from .graph_metrics import (
     root_mean_squared_error,
 )
 from .graphs import graph_rows, load_graph_dataset
-from .masked_text_datasets import ChunkedText, EpochMasks, FixedMasks, StreamedText
+from .masked_text_datasets import ChunkedText, EpochMasks, FixedMasks, StreamedText, TokenMasking
 from .metrics import classification_metrics, restricted_argmax, segmentation_metrics
 from .point_cloud_collators import PointCloudCollator
 from .point_cloud_datasets import PreparedPointClouds
@@ -36,6 +36,7 @@ __all__ = [
     "SortedStepBatchSampler",
     "StreamedText",
     "TokenBudgetBatchSampler",
+    "TokenMasking",
     "classification_metrics",
     "graph_rows",
     "link_ranks",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +113,51 @@ class StreamedText(torch.utils.data.IterableDataset):
             yield row["text"]
 
 
+@dataclass(frozen=True)
+class TokenMasking:
+    """How tokens are chosen that a model shall predict.
+
+    Args:
+        mlm_probability (`float`): The probability of each token to be chosen.
+        mean_span_length (`float`): With 1, tokens are chosen one by one. Above, runs of tokens are chosen, whose
+            lengths are geometrically distributed with this mean (as in SpanBERT, arXiv 1907.10529, section 3.1, of
+            tokens in place of words). Single bytes and characters are easily guessed from their neighbours; runs of
+            them are about a word.
+
+    Raises:
+        ValueError: for a probability outside [0, 1], a length that is no number of at least 1, or spans so likely that
+            there is not one token between two: `mlm_probability` must then be below
+            `mean_span_length / (mean_span_length + 1)`.
+    """
+
+    mlm_probability: float = 0.15
+    mean_span_length: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.mlm_probability) or not 0 <= self.mlm_probability <= 1:
+            raise ValueError(f"mlm_probability must be a number from 0 to 1; got {self.mlm_probability!r}.")
+        if not _is_number(self.mean_span_length) or not 1 <= self.mean_span_length < math.inf:
+            raise ValueError(f"mean_span_length must be a number of at least 1; got {self.mean_span_length!r}.")
+        highest = self.mean_span_length / (self.mean_span_length + 1)
+        if self.mean_span_length > 1 and not 0 < self.mlm_probability < highest:
+            raise ValueError(
+                f"mlm_probability must be above 0 and below {highest:.3g} for spans of {self.mean_span_length:g} "
+                f"tokens with tokens between them; got {self.mlm_probability!r}."
+            )
+
+    def draw_spans(self, length: int, generator: torch.Generator) -> torch.Tensor:
+        """Draw which of `length` tokens are chosen, with `mean_span_length` above 1: `(length,)` bool."""
+        mean_gap = self.mean_span_length * (1 - self.mlm_probability) / self.mlm_probability
+        # Spans and gaps take turns, and as geometric lengths have no memory, may begin anywhere, hence at the start.
+        runs = torch.empty(length // 2 + 1, 2)
+        runs[:, 0].geometric_(1 / self.mean_span_length, generator=generator)
+        runs[:, 1].geometric_(1 / mean_gap, generator=generator)
+        is_span = torch.tensor([True, False])
+        if torch.rand((), generator=generator) >= self.mlm_probability:
+            runs, is_span = runs.flip(1), is_span.flip(0)
+        return is_span.repeat(len(runs)).repeat_interleave(runs.flatten().clamp(max=length).long())[:length]
+
+
 class FixedMasks(torch.utils.data.Dataset):
     """Items of a data set with tokens masked for good, so that evaluations can be compared.
 
@@ -123,18 +170,21 @@ class FixedMasks(torch.utils.data.Dataset):
             `ChunkedText`, or `PreparedSequences` with `target=None`.
         tokenizer: has a mask token.
         seed: an integer of at least 0.
-        mlm_probability: the probability of each token to be chosen.
+        masking: how tokens are chosen; None for one by one, each with a probability of 0.15.
 
     Raises:
-        ValueError: for a bad `seed` or `mlm_probability`, or a tokenizer without mask token.
+        ValueError: for a bad `seed`, or a tokenizer without mask token.
     """
 
     def __init__(
-        self, dataset: Any, tokenizer: PreTrainedTokenizerBase, seed: int = 0, mlm_probability: float = 0.15
+        self, dataset: Any, tokenizer: PreTrainedTokenizerBase, seed: int = 0, masking: TokenMasking | None = None
     ) -> None:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise ValueError(f"seed must be an integer of at least 0; got {seed!r}.")
-        self._masking = DataCollatorForLanguageModeling(tokenizer, mlm_probability=mlm_probability)
+        self.masking = TokenMasking() if masking is None else masking
+        # The collator draws single tokens itself; of spans it shall mask all that it is given.
+        probability = self.masking.mlm_probability if self.masking.mean_span_length == 1 else 1.0
+        self._collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=probability)
         self._dataset = dataset
         self.seed = seed
 
@@ -148,15 +198,19 @@ class FixedMasks(torch.utils.data.Dataset):
             raise IndexError(f"index {index} is out of range for {len(self)} items.")
         index %= len(self)
         item = self._dataset[index]
+        ids = torch.as_tensor(item["input_ids"], dtype=torch.int64)
         special = item.get("special_tokens_mask")
+        unchosen = None if special is None else torch.as_tensor(special).bool()
         state = np.random.SeedSequence(self._entropy(index)).generate_state(1, np.uint32)
-        self._masking.generator = torch.Generator().manual_seed(int(state[0]))
-        masked, labels = self._masking.torch_mask_tokens(
-            torch.as_tensor(item["input_ids"], dtype=torch.int64)[None],
-            special_tokens_mask=None if special is None else torch.as_tensor(special)[None],
+        self._collator.generator = torch.Generator().manual_seed(int(state[0]))
+        if self.masking.mean_span_length > 1:
+            spans = self.masking.draw_spans(len(ids), self._collator.generator)
+            unchosen = ~spans if unchosen is None else unchosen | ~spans
+        masked, labels = self._collator.torch_mask_tokens(
+            ids[None], special_tokens_mask=None if unchosen is None else unchosen[None]
         )
         # Generators cannot be sent to worker processes.
-        self._masking.generator = None
+        self._collator.generator = None
         return {"input_ids": masked[0].numpy(), "labels": labels[0].numpy()}
 
     def _entropy(self, index: int) -> tuple[int, ...]:
@@ -182,6 +236,10 @@ class EpochMasks(FixedMasks):
     def _entropy(self, index: int) -> tuple[int, ...]:
         # Not 0, which would give the masks of `FixedMasks`.
         return self.seed, index, 1 + int(self._epoch)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check(tokenizer: PreTrainedTokenizerBase, length: int) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import DataCollatorForLanguageModeling
 
-from modeling_sft.data import ChunkedText, FixedMasks, PreparedSequences, SequenceCollator, StreamedText
+from modeling_sft.data import ChunkedText, FixedMasks, PreparedSequences, SequenceCollator, StreamedText, TokenMasking
 from modeling_sft.tokenization_sft import byte_tokenizer
 
 TOKENIZER = byte_tokenizer(8)
@@ -100,10 +100,26 @@ def test_fixed_masks_depend_on_seed_and_index_alone():
     assert len(set(positions)) == 10
 
 
-@pytest.mark.parametrize("probability", [0.15, 0.4])
-def test_fixed_masks_hide_the_tokens_that_they_ask_for(probability):
+@settings(deadline=None, max_examples=25)
+@given(st.floats(1.1, 12), st.floats(0.05, 0.95), st.integers(0, 2**16))
+def test_spans_have_their_mean_length_and_choose_their_share_of_the_tokens(mean, share, seed):
+    probability = share * mean / (mean + 1)
+    masking, generator = TokenMasking(probability, mean), torch.Generator().manual_seed(seed)
+    chosen = masking.draw_spans(60_001, generator).numpy()
+    assert chosen.dtype == bool and chosen.shape == (60_001,)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]])))
+    lengths = edges[1::2] - edges[::2]
+    assert abs(lengths.mean() / mean - 1) < 6 / len(lengths) ** 0.5
+    assert abs(chosen.mean() / probability - 1) < 9 / len(lengths) ** 0.5
+    first = torch.stack([masking.draw_spans(3, generator) for _ in range(400)]).float().mean(0)
+    assert (first - probability).abs().max() < 0.13
+
+
+@pytest.mark.parametrize("masking", [TokenMasking(), TokenMasking(0.4), TokenMasking(0.2, 6), TokenMasking(0.15, 1.5)])
+def test_fixed_masks_hide_the_tokens_that_they_ask_for(masking):
     text = ChunkedText(rows_of(*["some words " * 9] * 100), TOKENIZER, 1001)
-    items = list(FixedMasks(text, TOKENIZER, mlm_probability=probability))
+    probability = masking.mlm_probability
+    items = list(FixedMasks(text, TOKENIZER, masking=masking))
     originals = [item["input_ids"] for item in text]
     chosen = [item["labels"] != -100 for item in items]
     for item, original, where in zip(items, originals, chosen):
@@ -112,7 +128,7 @@ def test_fixed_masks_hide_the_tokens_that_they_ask_for(probability):
         assert np.array_equal(item["input_ids"][~where], original[~where])
         assert not where[original == SEP].any()
     shown = np.concatenate([item["input_ids"][where] for item, where in zip(items, chosen)])
-    assert abs(np.concatenate(chosen).mean() / probability - 0.99) < 0.06
+    assert abs(np.concatenate(chosen).mean() / probability - 0.99) < 0.06 * masking.mean_span_length
     assert 0.75 < (shown == MASK).mean() < 0.85
     batch = SequenceCollator(TOKENIZER)(items)
     assert batch["labels"].shape == batch["input_ids"].shape
@@ -122,7 +138,7 @@ def test_fixed_masks_hide_the_tokens_that_they_ask_for(probability):
 
 def test_fixed_masks_of_texts_one_by_one():
     prepared = PreparedSequences(rows_of("a longer text", "b" * 5), byte_tokenizer(), target=None)
-    items = list(FixedMasks(prepared, TOKENIZER, mlm_probability=1.0))
+    items = list(FixedMasks(prepared, TOKENIZER, masking=TokenMasking(1.0)))
     assert [item["labels"].tolist() for item in items] == [item["input_ids"].tolist() for item in prepared]
 
 
@@ -155,5 +171,12 @@ def test_errors():
             FixedMasks(text, TOKENIZER, seed=seed)
     with pytest.raises(ValueError, match="mask token"):
         FixedMasks(text, without)
-    with pytest.raises(ValueError, match="mlm_probability"):
-        FixedMasks(text, TOKENIZER, mlm_probability=1.5)
+    for probability in (1.5, -0.1, True, "0.15", float("nan")):
+        with pytest.raises(ValueError, match="mlm_probability must be a number from 0 to 1"):
+            TokenMasking(probability)
+    for length in (0.5, float("inf"), float("nan"), None):
+        with pytest.raises(ValueError, match="mean_span_length must be a number of at least 1"):
+            TokenMasking(mean_span_length=length)
+    for probability in (0, 0.75, 1):
+        with pytest.raises(ValueError, match="above 0 and below 0.75 for spans of 3 tokens"):
+            TokenMasking(probability, 3)

@@ -58,7 +58,7 @@ KINDS = {
 }
 OVERRIDES = {
     "sequence-pair-classification": ("dataset.pair_column=other",),
-    "masked-language-modeling": ("dataset.name=plain_text",),
+    "masked-language-modeling": ("dataset.name=plain_text", "augmentation={mean_span_length: 3.0}"),
 }
 AUTO_CLASSES = {
     "sequence-classification": AutoModelForSequenceClassification,
@@ -189,6 +189,21 @@ def test_a_tokenizer_of_ones_own_decides_the_vocabulary(data, tmp_path):
     assert 0 <= evaluate(tmp_path / "run", data / "classes")["results"]["none"]["accuracy"] <= 1
 
 
+def test_spans_are_masked_in_training_alone(data):
+    recipe = recipe_of("masked-language-modeling", "augmentation={mlm_probability: 0.3, mean_span_length: 20}")
+    task = get_task(recipe.task)
+    rows, processor = task.load_rows(recipe, data / "texts", "train"), task.build_processor(recipe)
+    masking = task.build_augmentation(recipe)
+    in_training = task.prepare_training(rows, processor, recipe.seed, masking)
+    otherwise = task.prepare(rows, processor, recipe.seed)
+    for dataset, expected, lonely in ((in_training, 0.3, 0.2), (otherwise, 0.15, 1.0)):
+        chosen = np.concatenate([item["labels"] != -100 for item in dataset])
+        # Where a chosen token begins a run: seldom in spans, mostly where tokens are drawn one by one.
+        begins = chosen & ~np.concatenate([[False], chosen[:-1]])
+        assert abs(chosen.mean() - expected) < 0.12
+        assert (begins.sum() / chosen.sum() < lonely) and (lonely < 1 or begins.sum() > 0.7 * chosen.sum())
+
+
 @pytest.fixture(scope="module")
 def language_model(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("language_model")
@@ -270,6 +285,8 @@ def test_a_pretrained_model_of_another_size_is_refused(data, tmp_path, language_
         ("model.num_labels=2", "`model.num_labels` cannot stand in a recipe"),
         ("augmentation={jitter: 0.1}", "has no augmentation"),
         ("task=masked-language-modeling processor={tokenizer: bytes}", "`processor.max_length` are missing"),
+        ("task=masked-language-modeling augmentation={mean_span: 6}", "did you mean `mean_span_length`"),
+        ("task=masked-language-modeling augmentation={mean_span_length: 0}", "mean_span_length must be a number"),
     ],
 )
 def test_wrong_settings_are_refused(override, message):

@@ -24,7 +24,7 @@ from ...baselines.sequences import (
     NystromformerBaselineForSequenceClassification,
     NystromformerBaselineForSequencePairClassification,
 )
-from ...data.masked_text_datasets import ChunkedText, EpochMasks, FixedMasks
+from ...data.masked_text_datasets import ChunkedText, EpochMasks, FixedMasks, TokenMasking
 from ...data.metrics import classification_metrics, masked_token_metrics, regression_metrics
 from ...data.sequence_collators import SequenceCollator
 from ...data.sequence_datasets import PreparedSequences
@@ -204,11 +204,13 @@ class SequenceRegressionTask(SequenceTask):
 class MaskedLanguageModelingTask(SequenceTask):
     """Prediction of masked tokens, in texts that are joined and cut into blocks of `processor.max_length` tokens.
 
-    Masks of the training data are drawn anew in every epoch, those of other splits once, from the seed.
+    Masks of the training data are drawn anew in every epoch, as the recipe's `augmentation` says. Those of other splits
+    are drawn once, from the seed, of single tokens with a probability of 0.15, so that figures can be compared.
     """
 
     name = "masked-language-modeling"
     model_class = SFTForMaskedLM
+    augmentation_class = TokenMasking
     main_metric = "bits_per_token"
     greater_is_better = False
     plain_metrics = ("cross_entropy", "bits_per_token", "perplexity")
@@ -230,7 +232,7 @@ class MaskedLanguageModelingTask(SequenceTask):
         return FixedMasks(ChunkedText(rows, processor, processor.model_max_length), processor, seed)
 
     def prepare_training(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
-        return EpochMasks(ChunkedText(rows, processor, processor.model_max_length), processor, seed)
+        return EpochMasks(ChunkedText(rows, processor, processor.model_max_length), processor, seed, augmentation)
 
     def preprocess_logits(self, config: PreTrainedConfig) -> Callable[[Any, Any], Any] | None:
         def score(logits: Any, labels: Any) -> Any:
