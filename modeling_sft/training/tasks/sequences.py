@@ -204,8 +204,8 @@ class SequenceRegressionTask(SequenceTask):
 class MaskedLanguageModelingTask(SequenceTask):
     """Prediction of masked tokens, in texts that are joined and cut into blocks of `processor.max_length` tokens.
 
-    Masks of the training data are drawn anew in every epoch, as the recipe's `augmentation` says. Those of other splits
-    are drawn once, from the seed, of single tokens with a probability of 0.15, so that figures can be compared.
+    Masks of the training data are drawn anew in every epoch, as the recipe's `augmentation` says. Those of other
+    splits are drawn once, from the seed, of single tokens with a probability of 0.15, so that figures can be compared.
     """
 
     name = "masked-language-modeling"
