@@ -16,6 +16,7 @@ from .ablation_inference import inference_setting, use_sampler
 from .ablation_study import Run, Study, Variant
 from .environment import describe_environment
 from .evaluation import Evaluator
+from .recipe import RECIPE_NAME, Recipe
 from .repetition import spread_of
 from .run import train
 from .tasks import get_task
@@ -79,13 +80,16 @@ def _run(run: Run, settings: Sequence[dict[str, Any]], output_dir: Path, data_di
     known = [] if result is None else result["evaluations"]
     missing = [setting for setting in settings if all(entry["settings"] != setting for entry in known)]
     if result is None or missing:
+        # What the run was started with: the same settings, though the study may now spell them in another way.
+        started = folder / RECIPE_NAME
+        recipe = Recipe.from_yaml(started) if started.is_file() else run.recipe
         # A finished training comes back as its log.
-        log = train(
-            run.recipe, folder, data_dir, folder.is_dir(), prepare_model=partial(use_sampler, sampler=run.sampler)
-        )
+        log = train(recipe, folder, data_dir, folder.is_dir(), prepare_model=partial(use_sampler, sampler=run.sampler))
         evaluations, num_examples = _evaluate(run, folder, missing, data_dir)
         losses = [entry["loss"] for entry in log["log_history"] if "loss" in entry]
         result = {
+            # The machine is that of the training, whose time it explains.
+            **(describe_environment() if result is None else result),
             "label": run.label,
             "sampler": run.sampler,
             "training_cpu_seconds": log["training_cpu_seconds"],
@@ -93,7 +97,6 @@ def _run(run: Run, settings: Sequence[dict[str, Any]], output_dir: Path, data_di
             "num_parameters": log["num_parameters"],
             "num_examples": num_examples,
             "evaluations": [*known, *evaluations],
-            **describe_environment(),
         }
         replace_text(folder / RESULT_NAME, json.dumps(result, indent=2) + "\n")
     for checkpoint in folder.glob("checkpoint-*"):

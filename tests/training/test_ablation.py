@@ -189,6 +189,26 @@ def test_parts_may_run_side_by_side(
 
 
 @pytest.mark.slow
+def test_a_study_may_be_extended(finished: tuple[Study, Path, dict[str, Any]], tmp_path: Path) -> None:
+    output_dir = tmp_path / "runs"
+    shutil.copytree(finished[1], output_dir)
+    for path in output_dir.glob("*/result.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"hardware": "another machine"}))
+    folders = sorted(output_dir.glob("*/model.safetensors"))
+    before = [path.stat().st_mtime_ns for path in folders]
+    # The runs were started for a variant that spelled nothing out; now the first that asks for them does.
+    written = {"written": ["model.importance_scale=1.0"], "as it is": []}
+    noise = {"variants": written, "inference": {"num_sampled_tokens": [1, 3]}}
+    study = Study.from_yaml(write_study(tmp_path, STUDY | {"comparisons": {"noise": noise}}))
+    variants = ablate(study, output_dir, resume=True)["comparisons"]["noise"]["variants"]
+    assert sorted(output_dir.glob("*/model.safetensors")) == folders
+    assert [path.stat().st_mtime_ns for path in folders] == before
+    for variant in variants.values():
+        assert [len(entry["values"]) for entry in variant["inference"]] == [2, 2]
+        assert variant["hardware"] == ["another machine"] * 2
+
+
+@pytest.mark.slow
 def test_interrupted_study_resumes(digits: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = Study.from_yaml(write_study(tmp_path, STUDY | {"seeds": [0]}))
     evaluated: list[str] = []
