@@ -41,8 +41,6 @@ _TEST_SIZE: dict[str, Any] = {
     "num_attention_heads": 2,
     "num_sampled_tokens": 6,
     "intermediate_size": 32,
-    "residual_scale_init": 1.0,
-    "initializer_range": 0.25,
 }
 # What distinguishes the predecessor (arXiv 2408.05391). Local mixing stays, as in configuration/samsa-digits.
 _SAMSA: dict[str, Any] = {
@@ -60,9 +58,7 @@ _SAMSA: dict[str, Any] = {
 
 
 def _fields_of_size(size: str) -> dict[str, Any]:
-    width = _SIZES[size]["hidden_size"]
-    scale = {"initializer_range": width**-0.5, "residual_scale_init": 1.0}
-    return {**_SIZES[size], "intermediate_size": (4 if size == "base" else 2) * width, **scale}
+    return {**_SIZES[size], "intermediate_size": (4 if size == "base" else 2) * _SIZES[size]["hidden_size"]}
 
 
 def _make(config_class: type[SFTEncoderConfig], fields: dict[str, Any], **changes: Any) -> SFTEncoderConfig:

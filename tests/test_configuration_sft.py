@@ -5,7 +5,7 @@ import re
 import pytest
 from huggingface_hub.errors import StrictDataclassError
 
-from modeling_sft import SFTConfig, SFTPointCloudConfig
+from modeling_sft import SFTConfig, SFTModel, SFTPointCloudConfig
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,13 @@ def test_wrong_types_and_modes_raise_naming_the_field(changes):
 def test_near_misses_raise_with_the_suggestion(typo, field):
     with pytest.raises(ValueError, match=f"`{typo}`: did you mean `{field}`"):
         SFTPointCloudConfig(**{typo: 1})
+
+
+def test_weights_start_with_the_variance_of_their_width():
+    weight = SFTModel(SFTConfig(hidden_size=144, num_hidden_layers=1)).encoder.layers[0].feed_forward.up_proj.weight
+    assert weight.std().item() == pytest.approx(1 / 12, rel=0.05)
+    assert SFTConfig(hidden_size=64).initializer_range == 0.125
+    assert SFTConfig(hidden_size=64, initializer_range=0.02).initializer_range == 0.02
 
 
 def test_fields_that_are_not_ours_pass():
