@@ -66,13 +66,13 @@ class SFTEncoderConfig(PreTrainedConfig):
         norm_position (`"pre"` or `"post"`, defaults to `"pre"`).
         norm_type (`"layer"`, `"rms"` or `"batch"`, defaults to `"layer"`): `"batch"` leaves padding out.
         norm_eps (`float`, defaults to 1e-5).
-        residual_scale_init (`float`, defaults to 0.0): start of the learned factor on both branches of a layer;
-            0 is ReZero.
+        residual_scale_init (`float`, defaults to 1.0): start of the learned factor on both branches of a layer;
+            0 is ReZero, which short trainings learned less with (docs/ablations.md).
         hidden_dropout_prob, attention_probs_dropout_prob, drop_path_prob (`float`, default to 0.0).
         pooling (`"attention"`, `"mean"`, `"max"` or `"first"`, defaults to `"attention"`): readout of the
             classification heads; `"first"`, the state of the first token, is for sequences alone.
-        initializer_range (`float`, defaults to 0.02): standard deviation of the weights, queries and keys excepted:
-            those are drawn with `hidden_size**-0.5`, on which the score's scaling rests.
+        initializer_range (`float`, *optional*): standard deviation of the weights. `None` stands for
+            `hidden_size**-0.5`, with which queries and keys are drawn in any case: the score's scaling rests on it.
 
     Raises:
         ValueError: a field is out of its range, or an unknown argument is close to the name of a field.
@@ -104,12 +104,12 @@ class SFTEncoderConfig(PreTrainedConfig):
     norm_position: Literal["pre", "post"] = "pre"
     norm_type: Literal["layer", "rms", "batch"] = "layer"
     norm_eps: float | int = 1e-5
-    residual_scale_init: float | int = 0.0
+    residual_scale_init: float | int = 1.0
     hidden_dropout_prob: float | int = 0.0
     attention_probs_dropout_prob: float | int = 0.0
     drop_path_prob: float | int = 0.0
     pooling: Literal["attention", "mean", "max", "first"] = "attention"
-    initializer_range: float | int = 0.02
+    initializer_range: float | int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         if kwargs.get("model_type", self.model_type) != self.model_type:
@@ -125,6 +125,9 @@ class SFTEncoderConfig(PreTrainedConfig):
             if close:
                 raise ValueError(f"{type(self).__name__} has no field `{name}`: did you mean `{close[0]}`?")
         self._validate_inherited(kwargs)
+        if self.initializer_range is None and self.hidden_size >= 1:
+            # Transformers reads the field when it draws weights, and takes None for 0.02.
+            self.initializer_range = self.hidden_size**-0.5
         super().__post_init__(**kwargs)
 
     def _validate_inherited(self, kwargs: dict[str, Any]) -> None:
