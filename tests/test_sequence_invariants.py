@@ -352,7 +352,8 @@ def test_gradient_reaches_every_parameter(cls: type, choice: dict[str, Any]) -> 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_after_one_step_from_the_start_gradient_reaches_every_parameter(cls: type, estimator: str) -> None:
     torch.manual_seed(0)
-    fields = {"residual_scale_init": 0.0, "num_extra_tokens": 2, "num_sampled_tokens": 12}
+    # Gates have a gradient for drawn tokens alone: most are drawn, the extra ones with them.
+    fields = {"residual_scale_init": 0.0, "num_extra_tokens": 2, "num_sampled_tokens": 18}
     config = build_sequence(cls, sampling_estimator=estimator, **fields).config
     model = cls(config).double().train()
     batch = random_sequences([17, 23, 20])
