@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -41,7 +41,8 @@ class SFTPreTrainedModel(PreTrainedModel):
         if start_with_unit_variance(module):
             return
         if isinstance(module, SFTSampler):
-            initialization.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
+            # No longer None once the configuration is made.
+            initialization.normal_(module.weight, mean=0.0, std=cast(float, self.config.initializer_range))
             if module.bias is not None:
                 initialization.zeros_(module.bias)
             if module.extra_tokens is not None:
