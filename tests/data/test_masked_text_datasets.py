@@ -100,19 +100,19 @@ def test_fixed_masks_depend_on_seed_and_index_alone():
     assert len(set(positions)) == 10
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(st.floats(1.1, 12), st.floats(0.05, 0.95), st.integers(0, 2**16))
 def test_spans_have_their_mean_length_and_choose_their_share_of_the_tokens(mean, share, seed):
     probability = share * mean / (mean + 1)
     masking, generator = TokenMasking(probability, mean), torch.Generator().manual_seed(seed)
-    chosen = masking.draw_spans(60_001, generator).numpy()
-    assert chosen.dtype == bool and chosen.shape == (60_001,)
+    chosen = masking.draw_spans(20_001, generator).numpy()
+    assert chosen.dtype == bool and chosen.shape == (20_001,)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]])))
     lengths = edges[1::2] - edges[::2]
     assert abs(lengths.mean() / mean - 1) < 6 / len(lengths) ** 0.5
     assert abs(chosen.mean() / probability - 1) < 9 / len(lengths) ** 0.5
-    first = torch.stack([masking.draw_spans(3, generator) for _ in range(400)]).float().mean(0)
-    assert (first - probability).abs().max() < 0.13
+    first = torch.stack([masking.draw_spans(3, generator) for _ in range(150)]).float().mean(0)
+    assert (first - probability).abs().max() < 0.22
 
 
 @pytest.mark.parametrize("masking", [TokenMasking(), TokenMasking(0.4), TokenMasking(0.2, 6), TokenMasking(0.15, 1.5)])
