@@ -76,8 +76,9 @@ def test_near_misses_raise_with_the_suggestion(typo, field):
 
 
 def test_weights_start_with_the_variance_of_their_width():
-    weight = SFTModel(SFTConfig(hidden_size=144, num_hidden_layers=1)).encoder.layers[0].feed_forward.up_proj.weight
-    assert weight.std().item() == pytest.approx(1 / 12, rel=0.05)
+    layer = SFTModel(SFTConfig(hidden_size=144, num_hidden_layers=1)).encoder.layers[0]
+    assert layer.feed_forward.up_proj.weight.std().item() == pytest.approx(1 / 12, rel=0.05)
+    assert (layer.residual_scale == 1).all()
     assert SFTConfig(hidden_size=64).initializer_range == 0.125
     assert SFTConfig(hidden_size=64, initializer_range=0.02).initializer_range == 0.02
 
