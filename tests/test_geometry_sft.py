@@ -53,7 +53,7 @@ def test_invariants_do_not_change_under_rotation_and_reflection(n, k, seed):
     before = local_invariants(points[None], normals[None], index, with_normals=True)
     after = local_invariants((points @ matrix)[None], (normals @ matrix)[None], index, with_normals=True)
     assert before.shape == (1, n, 11)
-    torch.testing.assert_close(after, before, atol=1e-7, rtol=0)
+    torch.testing.assert_close(after, before, atol=1e-12, rtol=0)
 
 
 def test_a_cloud_with_fewer_points_than_neighbours_counts_only_those_it_has():
@@ -81,7 +81,7 @@ def test_a_cloud_with_fewer_points_than_neighbours_counts_only_those_it_has():
             along.mean(),
             np.abs(along).mean(),
         ]
-        np.testing.assert_allclose(values[i], expected, atol=1e-7)
+        np.testing.assert_allclose(values[i], expected, atol=1e-12)
 
 
 def test_eigenvalue_shares_match_a_solver():
@@ -93,7 +93,16 @@ def test_eigenvalue_shares_match_a_solver():
         neighbours = points[index[i]]
         covariance = (neighbours - neighbours.mean(0)).T @ (neighbours - neighbours.mean(0)) / 8
         expected = torch.linalg.eigvalsh(covariance).flip(0) / covariance.trace()
-        torch.testing.assert_close(shares[i], expected, atol=1e-7, rtol=0)
+        torch.testing.assert_close(shares[i], expected, atol=1e-12, rtol=0)
+
+
+def test_invariants_are_exact_to_rounding_where_eigenvalues_nearly_tie():
+    points, normals = (random_cloud(1500, seed)[0].float() for seed in range(2))
+    clouds, normals = points.view(250, 6, 3), torch.nn.functional.normalize(normals, dim=-1).view(250, 6, 3)
+    index = nearest_neighbors(clouds, torch.ones(250, 6, dtype=torch.bool), 3)
+    single = local_invariants(clouds, normals, index, with_normals=True)
+    double = local_invariants(clouds.double(), normals.double(), index, with_normals=True)
+    torch.testing.assert_close(single.double(), double, atol=2e-6, rtol=0)
 
 
 def test_invariants_of_a_plane_with_its_normals():
@@ -104,7 +113,7 @@ def test_invariants_of_a_plane_with_its_normals():
     values = local_invariants(points[None], normals[None], index, with_normals=True)[0]
     radius, smallest_share = values[:, 0], values[:, 4]
     torch.testing.assert_close(radius, points.norm(dim=-1))
-    torch.testing.assert_close(smallest_share, torch.zeros(25).double(), atol=1e-7, rtol=0)
+    torch.testing.assert_close(smallest_share, torch.zeros(25).double(), atol=1e-12, rtol=0)
     facing, along, absolute = values[:, 8], values[:, 9], values[:, 10]
     torch.testing.assert_close(facing, torch.ones(25).double())
     torch.testing.assert_close(along, torch.zeros(25).double())
@@ -142,6 +151,12 @@ def test_centering_ignores_padding():
     centered = center_points(padded, mask)
     torch.testing.assert_close(centered[0, :5], points - points.mean(0))
     assert not centered[0, 5:].any()
+
+
+def test_centering_is_exact_to_rounding_far_from_the_origin():
+    points = random_cloud(999, 0)[0].float() + 1000
+    centered = center_points(points[None], torch.ones(1, 999, dtype=torch.bool))[0]
+    torch.testing.assert_close(centered.double(), points.double() - points.double().mean(0), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("with_normals", [False, True])

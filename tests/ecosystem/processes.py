@@ -44,4 +44,6 @@ if __name__ == "__main__":
     for each in KINDS:
         train_in_parallel(each, Path(sys.argv[1]))
         differentiate_sharded(each, Path(sys.argv[1]))
+    # Without it the faster process may exit while a thread of gloo still holds tensors, and PyTorch then aborts it.
+    dist.barrier()
     dist.destroy_process_group()
