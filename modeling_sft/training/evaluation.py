@@ -11,6 +11,7 @@ import numpy as np
 from transformers import AutoConfig, EvalPrediction, Trainer, TrainingArguments
 
 from .environment import describe_environment
+from .processes import leave_together
 from .recipe import RECIPE_NAME, Recipe
 from .tasks import get_task, task_of_config
 from .trainer import device_arguments
@@ -88,10 +89,6 @@ class Evaluator:
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, Any]:
         """Metrics of a whole split."""
         return dict(self.task.compute_metrics(prediction, self.model.config))
-
-    def wait_for_everyone(self) -> None:
-        """Wait until all processes are here."""
-        self._trainer.accelerator.wait_for_everyone()
 
 
 def evaluate(
@@ -189,7 +186,7 @@ def evaluate(
         path = folder / EVALUATION_NAME if output is None else Path(output)
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps(report, indent=2) + "\n")
-    evaluator.wait_for_everyone()
+    leave_together()
     return report
 
 

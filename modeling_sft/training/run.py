@@ -18,6 +18,7 @@ from .callbacks import DatasetEpochCallback, HeapTrimCallback, ProcessorTimeCall
 from .checkpoints import STATE_NAME, best_checkpoint_of, find_last_checkpoint, training_had_finished
 from .environment import describe_environment
 from .figures import plot_training_curves
+from .processes import leave_together
 from .recipe import RECIPE_NAME, Recipe
 from .tasks import Task, get_task
 from .trainer import SFTTrainer, activation_checkpointing_arguments, device_arguments
@@ -164,7 +165,7 @@ def train(
         recipe.save(output_dir)
         plot_training_curves(log_history, task.main_metric, output_dir / CURVES_NAME)
         replace_text(output_dir / LOG_NAME, json.dumps(log, indent=2) + "\n")
-    trainer.accelerator.wait_for_everyone()
+    leave_together()
     return log
 
 

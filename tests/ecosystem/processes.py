@@ -9,6 +9,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from ecosystem.cases import KINDS, make_case, weights
+from modeling_sft.training.processes import leave_together
 
 STEP = {"optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0, "max_steps": 2}
 
@@ -44,6 +45,5 @@ if __name__ == "__main__":
     for each in KINDS:
         train_in_parallel(each, Path(sys.argv[1]))
         differentiate_sharded(each, Path(sys.argv[1]))
-    # Without it the faster process may exit while a thread of gloo still holds tensors, and PyTorch then aborts it.
-    dist.barrier()
+    leave_together()
     dist.destroy_process_group()
