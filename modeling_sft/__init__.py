@@ -15,8 +15,22 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .augmentation_point_cloud_sft import PointCloudAugmentation
-from .auto_sft import (
+from .configuration_sft import SFTConfig, SFTGraphConfig, SFTPointCloudConfig
+from .encoder.outputs import SFTClassifierOutput, SFTModelOutput, SFTQuestionAnsweringOutput
+from .graph.modeling_sft_graph import (
+    SFTForGraphClassification,
+    SFTForLinkPrediction,
+    SFTForNodeClassification,
+    SFTGraphModel,
+    SFTGraphPreTrainedModel,
+)
+from .graph.pipelines import (
+    GraphClassificationPipeline,
+    GraphFeatureExtractionPipeline,
+    NodeClassificationPipeline,
+)
+from .graph.processing import SFTGraphProcessor
+from .hub.auto import (
     AutoModelForGraphClassification,
     AutoModelForLinkPrediction,
     AutoModelForNodeClassification,
@@ -24,10 +38,25 @@ from .auto_sft import (
     AutoModelForPointCloudSegmentation,
     AutoModelForSequencePairClassification,
 )
-from .configuration_sft import SFTConfig, SFTGraphConfig, SFTPointCloudConfig
-from .feature_extraction_sft import SFTSequenceFeatureExtractor
-from .files_point_cloud_sft import load_point_cloud
-from .modeling_sft import (
+from .point_cloud.augmentation import PointCloudAugmentation
+from .point_cloud.files import load_point_cloud
+from .point_cloud.modeling_sft_point_cloud import (
+    SFTForPointCloudClassification,
+    SFTForPointCloudSegmentation,
+    SFTPointCloudModel,
+    SFTPointCloudPreTrainedModel,
+)
+from .point_cloud.pipelines import (
+    PointCloudClassificationPipeline,
+    PointCloudFeatureExtractionPipeline,
+    PointCloudSegmentationPipeline,
+)
+from .point_cloud.processing import SFTPointCloudProcessor
+from .point_cloud.selectors import farthest_point_selector
+from .sampling.sample import Sample
+from .sampling.sampler import random_selector
+from .sequence.feature_extraction import SFTSequenceFeatureExtractor
+from .sequence.modeling_sft import (
     SFTForMaskedLM,
     SFTForQuestionAnswering,
     SFTForSequenceClassification,
@@ -36,34 +65,7 @@ from .modeling_sft import (
     SFTModel,
     SFTSequencePreTrainedModel,
 )
-from .modeling_sft_graph import (
-    SFTForGraphClassification,
-    SFTForLinkPrediction,
-    SFTForNodeClassification,
-    SFTGraphModel,
-    SFTGraphPreTrainedModel,
-)
-from .modeling_sft_point_cloud import (
-    SFTForPointCloudClassification,
-    SFTForPointCloudSegmentation,
-    SFTPointCloudModel,
-    SFTPointCloudPreTrainedModel,
-)
-from .outputs_sft import SFTClassifierOutput, SFTModelOutput, SFTQuestionAnsweringOutput
-from .pipelines_graph_sft import (
-    GraphClassificationPipeline,
-    GraphFeatureExtractionPipeline,
-    NodeClassificationPipeline,
-)
-from .pipelines_point_cloud_sft import (
-    PointCloudClassificationPipeline,
-    PointCloudFeatureExtractionPipeline,
-    PointCloudSegmentationPipeline,
-)
-from .processing_graph_sft import SFTGraphProcessor
-from .processing_point_cloud_sft import SFTPointCloudProcessor
-from .sampling_sft import Sample, farthest_point_selector, random_selector
-from .tokenization_sft import byte_tokenizer, character_tokenizer, list_ops_tokenizer
+from .sequence.tokenization import byte_tokenizer, character_tokenizer, list_ops_tokenizer
 
 __version__ = "0.1.0"
 

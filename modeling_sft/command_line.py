@@ -16,8 +16,8 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, TextCl
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.utils import logging
 
-from .files_lines_sft import entries_of_lines, read_entries
-from .folder_errors import FOLDER_ERRORS, error_line
+from .hub.folder_errors import FOLDER_ERRORS, error_line
+from .hub.lines import entries_of_lines, read_entries
 from .presets import PRESETS
 
 EPILOG = """examples:

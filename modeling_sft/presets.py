@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from .configuration_sft import SFTConfig, SFTEncoderConfig, SFTGraphConfig, SFTPointCloudConfig
-from .molecules_graph_sft import ATOM_FEATURE_SIZES, BOND_FEATURE_SIZES
+from .graph.molecules import ATOM_FEATURE_SIZES, BOND_FEATURE_SIZES
 
 
 class Preset(NamedTuple):

@@ -51,7 +51,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def run_study(arguments: argparse.Namespace) -> None:
-    from modeling_sft.training import Study, ablate, format_ablation, plot_ablation
+    from lab.ablations import Study, ablate, format_ablation, plot_ablation
 
     study = Study.from_yaml(arguments.study)
     if arguments.list:
@@ -70,7 +70,7 @@ def run_study(arguments: argparse.Namespace) -> None:
 
 
 def write_report(arguments: argparse.Namespace) -> None:
-    from modeling_sft.training import plot_ablation, read_results, render_ablations_page
+    from lab.ablations import plot_ablation, read_results, render_ablations_page
     from modeling_sft.training.writing import replace_text
 
     studies = [read_results(path) for path in arguments.report]
@@ -92,7 +92,7 @@ def main() -> int:
     arguments = parse_arguments()
     from transformers.utils import logging
 
-    from modeling_sft.folder_errors import FOLDER_ERRORS, error_line
+    from modeling_sft.hub.folder_errors import FOLDER_ERRORS, error_line
 
     logging.disable_progress_bar()  # of loading and saving; training keeps its own
     try:

@@ -42,8 +42,8 @@ def main() -> int:
     arguments = parse_arguments()
     from transformers.utils import logging
 
-    from modeling_sft.analysis import analyze, format_analysis
-    from modeling_sft.folder_errors import FOLDER_ERRORS, error_line
+    from lab.analysis import analyze, format_analysis
+    from modeling_sft.hub.folder_errors import FOLDER_ERRORS, error_line
 
     logging.disable_progress_bar()  # of loading and saving; predictions keep their own
     try:

@@ -32,7 +32,7 @@ class ListAction(argparse.Action):
     """Print suites and models, and exit."""
 
     def __call__(self, *_: object) -> None:
-        from modeling_sft.benchmarks import SUITES as suites
+        from lab.benchmarks import SUITES as suites
 
         print("Models with a * run unless --models chooses others.")
         for suite in suites.values():
@@ -114,7 +114,7 @@ def main() -> int:
     options = vars(parse_arguments())
     from transformers.utils import logging
 
-    from modeling_sft.benchmarks import BenchmarkSettings, CorrectnessError, run_benchmark
+    from lab.benchmarks import BenchmarkSettings, CorrectnessError, run_benchmark
 
     logging.set_verbosity_error()
     sizes = {name: options.pop(name) for name in SIZES}

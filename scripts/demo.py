@@ -26,6 +26,7 @@ def main() -> int:
     from transformers import AutoProcessor
     from transformers.utils import logging
 
+    import lab  # noqa: F401 (benchmark data sets and baselines by name)
     from modeling_sft import AutoModelForPointCloudClassification
     from modeling_sft.training import Recipe, evaluate, get_task, train
     from modeling_sft.training.figures import plot_sampled_tokens

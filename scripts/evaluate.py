@@ -51,7 +51,8 @@ def main() -> int:
     from accelerate import PartialState
     from transformers.utils import logging
 
-    from modeling_sft.folder_errors import FOLDER_ERRORS, error_line
+    import lab  # noqa: F401 (benchmark data sets and baselines by name)
+    from modeling_sft.hub.folder_errors import FOLDER_ERRORS, error_line
     from modeling_sft.training import evaluate, format_report
 
     logging.disable_progress_bar()  # of loading and saving; training keeps its own

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modeling_sft.encoder_sft import SFTLayer
+    from modeling_sft.encoder.encoder import SFTLayer
 
 EPILOG = """examples:
   python scripts/figures.py rank --output docs/figures/rank.png
@@ -158,7 +158,7 @@ def write_rank_table(traces: Iterable[RankTrace], path: Path) -> None:
 
 def plot_ranks(traces: Sequence[RankTrace], tokens: int, width: int, path: Path) -> None:
     """Draw one panel for each stack: the mean over the seeds as a line, their range as a band."""
-    from modeling_sft.optional_sft import import_optional
+    from modeling_sft.hub.optional import import_optional
 
     figure = import_optional("matplotlib.figure", "train").Figure(figsize=(12, 4.6), layout="constrained")
     for axes, (stack, title) in zip(figure.subplots(1, len(STACKS), sharey=True), STACKS.items(), strict=True):
@@ -184,7 +184,7 @@ def plot_ranks(traces: Sequence[RankTrace], tokens: int, width: int, path: Path)
 
 def draw_rank(arguments: argparse.Namespace) -> None:
     """Write the figure and, beside it, the numbers as CSV."""
-    from modeling_sft.optional_sft import import_optional
+    from modeling_sft.hub.optional import import_optional
 
     import_optional("matplotlib.figure", "train")  # before the long computation rather than after it
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,8 @@ def main() -> int:
     from huggingface_hub import HfApi
     from transformers.utils import logging
 
-    from modeling_sft.folder_errors import FOLDER_ERRORS, error_line
+    import lab  # noqa: F401 (benchmark data sets and baselines by name)
+    from modeling_sft.hub.folder_errors import FOLDER_ERRORS, error_line
     from modeling_sft.publishing import prepare, publish
 
     logging.disable_progress_bar()  # of loading; the upload keeps its own

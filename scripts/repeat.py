@@ -42,7 +42,8 @@ def main() -> int:
     arguments = parse_arguments()
     from transformers.utils import logging
 
-    from modeling_sft.folder_errors import error_line
+    import lab  # noqa: F401 (benchmark data sets and baselines by name)
+    from modeling_sft.hub.folder_errors import error_line
     from modeling_sft.training import format_summary, repeat
 
     logging.disable_progress_bar()  # of loading and saving; training keeps its own

@@ -27,8 +27,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
-    from modeling_sft.folder_errors import FOLDER_ERRORS, error_line
-    from modeling_sft.publishing import read_goals, render_results_page
+    from lab.releases import read_goals, render_results_page
+    from modeling_sft.hub.folder_errors import FOLDER_ERRORS, error_line
     from modeling_sft.training.writing import replace_text
 
     try:

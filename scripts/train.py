@@ -48,7 +48,8 @@ def main() -> int:
     from accelerate import PartialState
     from transformers.utils import logging
 
-    from modeling_sft.folder_errors import error_line
+    import lab  # noqa: F401 (benchmark data sets and baselines by name)
+    from modeling_sft.hub.folder_errors import error_line
     from modeling_sft.training import Recipe, train
 
     logging.disable_progress_bar()  # of loading and saving; training keeps its own

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 import reference
 from configurations import covering_array, tiny_config
 from modeling_sft import SFTPointCloudConfig
-from modeling_sft.eager_attention_sft import AttentionInputs
-from modeling_sft.relation_point_cloud_sft import PointCloudGeometry, SFTPointCloudRelation
-from modeling_sft.sampling_sft import Sample
+from modeling_sft.attention.inputs import AttentionInputs
+from modeling_sft.point_cloud.relation import PointCloudGeometry, SFTPointCloudRelation
+from modeling_sft.sampling.sample import Sample
 
 SCORES = ("maxout", "dot", "signed_min")
 PROBABILITIES = ("relu", "softplus", "softmax")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modeling_sft.benchmarks.cases import BenchmarkCase, BenchmarkSuite, Goal, Inputs, ModelSize, Workload
+from lab.benchmarks.cases import BenchmarkCase, BenchmarkSuite, Goal, Inputs, ModelSize, Workload
 
 TINY = ModelSize(
     hidden_size=32,

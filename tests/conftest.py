@@ -5,6 +5,8 @@ import os
 import pytest
 import torch
 
+import lab  # noqa: F401 (its data sets and baselines are known by name from here on)
+
 if not torch.cuda.is_available():
     # Read when Triton is imported first, by whatever test that is.
     os.environ.setdefault("TRITON_INTERPRET", "1")

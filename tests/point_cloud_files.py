@@ -5,8 +5,8 @@ import json
 import h5py
 import numpy as np
 
-from modeling_sft.data.point_cloud_readers.modelnet_names import MODELNET10_CLASSES, MODELNET40_CLASSES
-from modeling_sft.data.point_cloud_readers.shapenetpart import CATEGORIES, FIRST_PART
+from lab.readers.point_cloud.modelnet_names import MODELNET10_CLASSES, MODELNET40_CLASSES
+from lab.readers.point_cloud.shapenetpart import CATEGORIES, FIRST_PART
 
 TETRAHEDRON = np.array([[0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3.0]])
 FACES = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])

@@ -6,7 +6,6 @@ import re
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,10 +23,10 @@ from modeling_sft import (
 )
 from modeling_sft.command_line import format_package, main
 from modeling_sft.presets import PRESETS, preset
+from paths import ROOT
 from point_cloud_files import write_off
 from tiny_models import randomise
 
-ROOT = Path(__file__).resolve().parent.parent
 NAMES = {0: "good", 1: "bad", 2: "ugly"}
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 import modeling_sft
+from paths import ROOT
 
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10, where pytest itself depends on tomli
     import tomli as tomllib
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "modeling_sft"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,7 +1,5 @@
 """Every preset makes a model that answers; changes, names and descriptions."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,10 +13,10 @@ from modeling_sft import (
     SFTPointCloudConfig,
     SFTPointCloudProcessor,
 )
-from modeling_sft.molecules_graph_sft import ATOM_FEATURE_SIZES, BOND_FEATURE_SIZES
+from modeling_sft.graph.molecules import ATOM_FEATURE_SIZES, BOND_FEATURE_SIZES
 from modeling_sft.presets import PRESETS, preset
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 HEADS = {
     "sequence": SFTForSequenceClassification,
     "point_cloud": SFTForPointCloudClassification,

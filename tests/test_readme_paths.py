@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from modeling_sft.training import Recipe
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SUFFIXES = ("off", "obj", "ply", "stl")
 

@@ -1,9 +1,10 @@
 """Data: benchmark readers, splits, PyTorch data sets, collators and metrics."""
 
 from .batch_samplers import SortedStepBatchSampler, TokenBudgetBatchSampler
-from .graph_collators import GraphCollator
-from .graph_datasets import PreparedGraphs
-from .graph_metrics import (
+from .graph.collators import GraphCollator
+from .graph.datasets import PreparedGraphs
+from .graph.load import graph_rows, load_graph_dataset
+from .graph.metrics import (
     link_ranks,
     macro_f1,
     mean_absolute_error,
@@ -12,15 +13,14 @@ from .graph_metrics import (
     mean_roc_auc,
     root_mean_squared_error,
 )
-from .graphs import graph_rows, load_graph_dataset
-from .masked_text_datasets import ChunkedText, EpochMasks, FixedMasks, StreamedText, TokenMasking
 from .metrics import classification_metrics, restricted_argmax, segmentation_metrics
-from .point_cloud_collators import PointCloudCollator
-from .point_cloud_datasets import PreparedPointClouds
-from .point_clouds import load_point_cloud_dataset, point_cloud_rows
-from .sequence_collators import SequenceCollator
-from .sequence_datasets import PreparedSequences
-from .sequences import load_sequence_dataset
+from .point_cloud.collators import PointCloudCollator
+from .point_cloud.datasets import PreparedPointClouds
+from .point_cloud.load import load_point_cloud_dataset, point_cloud_rows
+from .sequence.collators import SequenceCollator
+from .sequence.datasets import PreparedSequences
+from .sequence.load import load_sequence_dataset
+from .sequence.masked_texts import ChunkedText, EpochMasks, FixedMasks, StreamedText, TokenMasking
 from .splits import stratified_indices, train_validation_split
 
 __all__ = [

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from ..optional_sft import import_optional
-from ..validation_sft import IGNORED_LABEL
+from ..hub.optional import import_optional
+from ..nn.checks import IGNORED_LABEL
 
 
 def classification_metrics(predictions: ArrayLike, labels: ArrayLike, num_labels: int) -> dict[str, float]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..optional_sft import import_optional
+from ..hub.optional import import_optional
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -22,6 +22,8 @@ class ReaderEntry(NamedTuple):
     """Names of the options of `read`, which a recipe's `dataset` section may set."""
     target_names: Callable[..., Sequence[str] | None] | None = None
     """Called with the options: names of the numbers in a row's target, None where the data have none."""
+    is_molecular: bool = False
+    """Whether the graphs are molecules, with the features that the graph processor gives to SMILES."""
 
 
 def read_by_name(

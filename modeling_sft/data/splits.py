@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..optional_sft import import_optional
+from ..hub.optional import import_optional
 
 if TYPE_CHECKING:
     from datasets import Dataset

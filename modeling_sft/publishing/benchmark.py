@@ -7,7 +7,7 @@ import re
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 from huggingface_hub.utils import yaml_dump
 
-from ..optional_sft import import_optional
+from ..hub.optional import import_optional
 from ..training.evaluation import EVALUATION_NAME
 from ..training.writing import replace_text
 from .files import EVAL_RESULTS_FOLDER, check_inside

@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ..optional_sft import import_optional
+from ..hub.optional import import_optional
 from ..training.run import CURVES_NAME
 from .card_analysis import check_analysis, render_analysis
 from .comparison import comparison_tables

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..analysis.report import ANALYSIS_FIGURE, ANALYSIS_NAME, FAILURES_FIGURE
-from ..analysis.tables import section_tables
+from .analysis_tables import ANALYSIS_FIGURE, ANALYSIS_NAME, FAILURES_FIGURE, section_tables
 from .reports import numbers_of, read_json, unsourced_number
 from .text import rows_under
 

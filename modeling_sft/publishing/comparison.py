@@ -1,22 +1,13 @@
-"""A model beside its other seeds, anchors trained by the same script, and published results."""
+"""A model beside its other seeds, anchors trained by the same script, and published results, as tables."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from ..optional_sft import import_optional
-from ..training.recipe import reject_unknown_names
 from ..training.repetition import format_metric
-from ..training.tasks import get_task
 
 COMPARISON_NAME = "comparison.json"
-GOALS_NAME = "goals.yaml"
-_SUMMARY_FIELDS = ("task", "dataset", "setting", "values", "metrics", "num_parameters", "training_cpu_seconds")
 _MODEL_NAMES = {
     None: "SFT",
     "bert": "BERT",
@@ -26,143 +17,6 @@ _MODEL_NAMES = {
     "nystromformer": "Nystromformer",
     "pointnet": "PointNet",
 }
-_PUBLISHED_FIELDS = ("model", "value", "source", "remark")
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What a model is measured by, and what it is compared with: one entry of `goals.yaml`.
-
-    Args:
-        name (`str`): Name of the model, such as `"sft-imdb-bytes"`.
-        recipe (`str`): Name of its recipe; `RECIPE.json` is the summary of its runs.
-        required, target (`float`, *optional*): The result that it must reach, and the one that it should.
-        rotation (`str`): Rotation of the test data under which it counts.
-        metric (`str`, *optional*): Metric by which it counts, of those where more is better if the task's main metric
-            is one; the main metric by default.
-        anchors (`Sequence[str]`): Recipes of the models to compare with.
-        published (`Sequence[dict]`): Results of others: `model`, `value`, `source` and, where data or budget differ,
-            `remark`.
-        note (`str`, *optional*): What a reader must know to read the results right.
-    """
-
-    name: str
-    recipe: str
-    required: float | None = None
-    target: float | None = None
-    rotation: str = "none"
-    metric: str | None = None
-    anchors: Sequence[str] = ()
-    published: Sequence[Mapping[str, Any]] = field(default_factory=list)
-    note: str | None = None
-
-
-def read_goals(results_dir: str | Path) -> dict[str, Goal]:
-    """Read `goals.yaml` of a folder of results, by name of the model.
-
-    Raises:
-        ValueError: If it is missing, or an entry has an unknown or lacks a needed field.
-    """
-    yaml = import_optional("yaml", "train")
-    path = Path(results_dir) / GOALS_NAME
-    if not path.is_file():
-        raise ValueError(f"There is no {GOALS_NAME} in `results_dir` {results_dir}.")
-    goals = {}
-    for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-        reject_unknown_names(entry, [f.name for f in dataclasses.fields(Goal)], name)
-        for published in entry.get("published", []):
-            reject_unknown_names(published, _PUBLISHED_FIELDS, f"{name}.published")
-        try:
-            goals[name] = Goal(name=name, **entry)
-        except TypeError as error:
-            raise ValueError(f"`{name}` in {GOALS_NAME} is incomplete: {error}.") from error
-    return goals
-
-
-def read_summary(results_dir: str | Path, recipe: str) -> dict[str, Any] | None:
-    """Read the summary of a recipe's runs that `scripts/repeat.py` wrote; `None` if there is none yet.
-
-    Raises:
-        ValueError: If the file is damaged or no summary.
-    """
-    path = Path(results_dir) / f"{recipe}.json"
-    if not path.is_file():
-        return None
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path.name} is damaged ({error}): copy it from the folder of the runs again.") from error
-    missing = [name for name in _SUMMARY_FIELDS if name not in summary]
-    if missing:
-        raise ValueError(f"{path.name} has no {', '.join(missing)}: it must be a summary of scripts/repeat.py.")
-    return dict(summary)
-
-
-def metric_of(summary: Mapping[str, Any], goal: Goal) -> dict[str, Any]:
-    """Values, mean and deviation over the runs of a summary, by the metric and rotation of a goal.
-
-    Raises:
-        ValueError: If the runs were not evaluated so.
-    """
-    metrics = summary["metrics"] if goal.rotation == "none" else summary.get("rotated", {}).get(goal.rotation)
-    if metrics is None:
-        raise ValueError(f"The runs on {summary['dataset']} were not evaluated under rotation {goal.rotation}.")
-    name = goal.metric or get_task(summary["task"]).main_metric
-    if name not in metrics:
-        raise ValueError(f"`metric` of {goal.name} is {name!r}, and its runs have {', '.join(metrics)}.")
-    return dict(metrics[name])
-
-
-def compare(goal: Goal, results_dir: str | Path) -> dict[str, Any] | None:
-    """Put the runs of a model beside its anchors and published results.
-
-    Args:
-        goal ([`Goal`]): The model.
-        results_dir (`str` or `Path`): Folder with the summaries.
-
-    Returns:
-        `dict`, or `None` while the model has no summary: `runs` (the model's own first, then the anchors that have a
-        summary), `published`, and what was measured. Results are fractions unless `is_plain`.
-    """
-    own = read_summary(results_dir, goal.recipe)
-    if own is None:
-        return None
-    task = get_task(own["task"])
-    metric = goal.metric or task.main_metric
-    runs = []
-    for recipe in (goal.recipe, *goal.anchors):
-        summary = read_summary(results_dir, recipe)
-        if summary is None:
-            continue
-        if (summary["task"], summary["dataset"]) != (own["task"], own["dataset"]):
-            raise ValueError(f"`anchors` of {goal.name}: {recipe} is of another task or data set.")
-        seconds = summary["training_cpu_seconds"]
-        runs.append(
-            {
-                "recipe": recipe,
-                "baseline": summary.get("baseline"),
-                "setting": summary["setting"],
-                "settings": summary["values"],
-                **metric_of(summary, goal),
-                "num_parameters": max(summary["num_parameters"]),
-                "training_cpu_minutes": [None if value is None else round(value / 60, 1) for value in seconds],
-                "hardware": summary.get("hardware"),
-                "date": summary.get("date"),
-            }
-        )
-    return {
-        "name": goal.name,
-        "dataset": own["dataset"],
-        "metric": metric,
-        "is_plain": metric in task.plain_metrics,
-        "greater_is_better": task.greater_is_better,
-        "rotation": goal.rotation,
-        "required": goal.required,
-        "target": goal.target,
-        "runs": runs,
-        "published": [dict(entry) for entry in goal.published],
-        "note": goal.note,
-    }
 
 
 def comparison_tables(comparison: Mapping[str, Any]) -> str:

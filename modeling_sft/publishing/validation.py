@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..analysis.report import ANALYSIS_NAME
-from ..folder_errors import FOLDER_ERRORS
+from ..hub.folder_errors import FOLDER_ERRORS
 from ..training.recipe import Recipe
 from ..training.run import LOG_NAME
 from ..training.tasks import Task, get_task
+from .analysis_tables import ANALYSIS_NAME
 from .card_analysis import read_analysis
 from .comparison import COMPARISON_NAME
 from .example import example_inputs

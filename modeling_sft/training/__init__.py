@@ -1,9 +1,5 @@
 """Training and evaluation: recipes, tasks, an own Trainer, whole runs."""
 
-from .ablation import ablate
-from .ablation_figures import plot_ablation
-from .ablation_report import format_ablation, read_results, render_ablations_page
-from .ablation_study import Study
 from .callbacks import DatasetEpochCallback, SamplingNoiseCallback
 from .evaluation import Evaluator, evaluate, format_report
 from .recipe import EarlyStopping, ImportanceScorerSettings, Recipe, SamplingNoiseSchedule
@@ -22,21 +18,15 @@ __all__ = [
     "SFTTrainer",
     "SamplingNoiseCallback",
     "SamplingNoiseSchedule",
-    "Study",
     "Task",
-    "ablate",
     "activation_checkpointing_arguments",
     "build_training_arguments",
     "evaluate",
-    "format_ablation",
     "format_report",
     "format_summary",
     "get_task",
     "is_scorer_parameter",
-    "plot_ablation",
-    "read_results",
     "register_task",
-    "render_ablations_page",
     "repeat",
     "train",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedConfig, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from ..optional_sft import import_optional
+from ..hub.optional import import_optional
 from .recipe import SamplingNoiseSchedule
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from ..attention_dispatch_sft import ATTENTION_BACKENDS
-from ..optional_sft import import_optional
+from ..attention.backends import ATTENTION_BACKENDS
+from ..hub.optional import import_optional
 from .writing import replace_text
 
 RECIPE_NAME = "recipe.yaml"

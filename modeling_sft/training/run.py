@@ -13,7 +13,7 @@ from torch import nn
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, TrainingArguments
 from transformers.utils import logging
 
-from ..optional_sft import import_optional
+from ..hub.optional import import_optional
 from .callbacks import DatasetEpochCallback, HeapTrimCallback, ProcessorTimeCallback, SamplingNoiseCallback
 from .checkpoints import STATE_NAME, best_checkpoint_of, find_last_checkpoint, training_had_finished
 from .environment import describe_environment

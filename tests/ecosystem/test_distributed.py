@@ -10,8 +10,7 @@ import torch
 
 from ecosystem.cases import KINDS, make_case, weights
 from ecosystem.processes import STEP
-
-ROOT = Path(__file__).resolve().parents[2]
+from paths import ROOT
 
 pytest.importorskip("accelerate")
 

@@ -11,8 +11,8 @@ import pytest
 
 from ecosystem.cases import KINDS, make_case
 from modeling_sft.training import Recipe, build_training_arguments
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "ecosystem.md").read_text(encoding="utf-8")
 
 

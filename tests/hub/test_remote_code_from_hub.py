@@ -61,6 +61,6 @@ def test_with_the_package_its_own_code_is_used(hub, writer, tmp_path):
     from transformers import AutoModel
     for trust in (True, False):
         model = AutoModel.from_pretrained("lab/cloud", trust_remote_code=trust)
-        assert type(model).__module__ == "modeling_sft.modeling_sft_point_cloud", type(model)
+        assert type(model).__module__ == "modeling_sft.point_cloud.modeling_sft_point_cloud", type(model)
     """
     writer.run(script)

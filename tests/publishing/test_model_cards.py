@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from modeling_sft.publishing import check_example, compare, prepare, read_goals, render_results_page
+from lab.releases import compare, read_goals, render_results_page
+from modeling_sft.publishing import check_example, prepare
 from modeling_sft.training import Recipe, get_task
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
 FOLDERS = sorted(path.parent for path in ROOT.glob("model_cards/*/config.json"))
 

@@ -5,13 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from modeling_sft.benchmarks import DTYPES, SUITES
+from lab.benchmarks import DTYPES, SUITES
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "benchmark.py"
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 TINY = "--hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 --intermediate_size 64 --num_sampled_tokens 9"

@@ -5,14 +5,13 @@ import random
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import yaml
 
+from paths import ROOT
 from tiny_recipes import tiny_settings
 
-ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(ROOT),
     "OMP_NUM_THREADS": "1",

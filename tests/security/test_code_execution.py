@@ -5,7 +5,6 @@ import os
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from modeling_sft import AutoModelForPointCloudClassification, SFTForPointCloudC
 from modeling_sft.command_line import main
 from modeling_sft.publishing import prepare
 from modeling_sft.training import evaluate, train
+from paths import ROOT
 from security.hostile import Trap, add_hostile_code, change_json
 from tiny_recipes import tiny_recipe
 
@@ -77,7 +77,7 @@ def test_command_line_evaluation_and_publishing_run_no_code_of_a_folder(run, mar
 @pytest.mark.slow
 def test_scripts_import_nothing_from_the_folder_that_they_read(run, mark):
     add_hostile_code(run, mark)
-    root = Path(__file__).resolve().parents[2]
+    root = ROOT
     environment = os.environ | {"PYTHONPATH": str(root)}
     for command in (
         ["-m", "modeling_sft", "info", "."],

@@ -261,7 +261,7 @@ def test_archives_are_not_unpickled_or_unpacked(tmp_path, mark):
 
 def test_processed_graphs_are_not_unpickled(tmp_path, mark):
     pytest.importorskip("torch_geometric")
-    from modeling_sft.data.graph_readers.lrgb import _generate
+    from lab.readers.graph.lrgb import _generate
 
     torch.save(({"x": torch.zeros(1), "trap": Trap(mark)}, {}, None), tmp_path / "test.pt")
     with pytest.raises(ValueError, match="cannot be read"):

@@ -1,12 +1,11 @@
 """The published recipes are valid, and build the models they describe."""
 
-from pathlib import Path
-
 import pytest
 
 from modeling_sft.training import Recipe, get_task
+from paths import ROOT
 
-RECIPES = sorted((Path(__file__).resolve().parents[2] / "configuration").glob("*/recipe.yaml"))
+RECIPES = sorted((ROOT / "configuration").glob("*/recipe.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)

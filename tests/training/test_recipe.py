@@ -4,7 +4,7 @@ import re
 import pytest
 import yaml
 
-from modeling_sft.optional_sft import import_optional
+from modeling_sft.hub.optional import import_optional
 from modeling_sft.training import Recipe, SamplingNoiseSchedule
 from modeling_sft.training.recipe import parse_yaml
 from tiny_recipes import tiny_recipe, tiny_settings

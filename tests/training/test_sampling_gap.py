@@ -1,12 +1,11 @@
 """A trained network must be as good with its deterministic selection as with the samples it was trained on."""
 
-from pathlib import Path
-
 import pytest
 
 from modeling_sft.training import Recipe, evaluate, train
+from paths import ROOT
 
-RECIPE = Path(__file__).resolve().parents[2] / "configuration" / "digits" / "recipe.yaml"
+RECIPE = ROOT / "configuration" / "digits" / "recipe.yaml"
 # 360 test digits: two standard errors of an accuracy around 0.9 are about 0.03.
 TOLERANCE = 0.03
 # A sample that is not representative costs 30 points and more when K grows; all tokens instead of 8, one to three.

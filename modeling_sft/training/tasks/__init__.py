@@ -14,7 +14,7 @@ from .sequences import (
     SequencePairClassificationTask,
     SequenceRegressionTask,
 )
-from .task import TASKS, Task, get_task, register_task, task_of_config
+from .task import TASKS, Task, get_task, register_baseline, register_task, task_of_config
 
 __all__ = [
     "GraphClassificationTask",
@@ -32,6 +32,7 @@ __all__ = [
     "TASKS",
     "Task",
     "get_task",
+    "register_baseline",
     "register_task",
     "task_of_config",
 ]

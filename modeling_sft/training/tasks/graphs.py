@@ -9,23 +9,21 @@ import numpy as np
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 
-from ...baselines.graphs import GINEForGraphClassification, GPSForGraphClassification
-from ...data.graph_collators import GraphCollator
-from ...data.graph_datasets import PreparedGraphs
-from ...data.graph_metrics import (
+from ...data.graph.collators import GraphCollator
+from ...data.graph.datasets import PreparedGraphs
+from ...data.graph.load import load_graph_dataset
+from ...data.graph.metrics import (
     macro_f1,
     mean_absolute_error,
     mean_average_precision,
     mean_roc_auc,
     root_mean_squared_error,
 )
-from ...data.graph_readers import GRAPH_READERS
-from ...data.graph_readers.registry import MOLECULE_READERS
-from ...data.graphs import load_graph_dataset
+from ...data.graph.readers import GRAPH_READERS
 from ...data.metrics import classification_metrics
-from ...modeling_sft_graph import SFTForGraphClassification, SFTForLinkPrediction, SFTForNodeClassification
-from ...processing_graph_sft import SFTGraphProcessor
-from ...validation_sft import IGNORED_LABEL
+from ...graph.modeling_sft_graph import SFTForGraphClassification, SFTForLinkPrediction, SFTForNodeClassification
+from ...graph.processing import SFTGraphProcessor
+from ...nn.checks import IGNORED_LABEL
 from .pretrained import load_pretrained
 from .task import Task, check_label_names, id_fields, label_names_of, register_task
 
@@ -56,7 +54,7 @@ class GraphTask(Task):
 
     def feature_fields(self, recipe: Recipe, rows: Any) -> dict[str, Any]:
         """Fields of the configuration that the features of nodes and edges decide."""
-        if recipe.dataset["name"] in MOLECULE_READERS:
+        if self.readers[recipe.dataset["name"]].is_molecular:
             return SFTGraphProcessor.molecule_vocab_sizes()
         fields: dict[str, Any] = {}
         for column, name in (("node_feat", "node"), ("edge_attr", "edge")):
@@ -100,7 +98,6 @@ class GraphClassificationTask(GraphTask):
 
     name = "graph-classification"
     model_class: ClassVar[Any] = SFTForGraphClassification
-    baselines = {"gine": GINEForGraphClassification, "gps": GPSForGraphClassification}
     main_metric = "accuracy"
 
     def output_fields(self, rows: Any) -> dict[str, Any]:
@@ -128,7 +125,6 @@ class GraphMultiLabelClassificationTask(GraphTask):
 
     name = "graph-multi-label-classification"
     model_class = SFTForGraphClassification
-    baselines = GraphClassificationTask.baselines
     main_metric = "average_precision"
 
     def output_fields(self, rows: Any) -> dict[str, Any]:
@@ -151,7 +147,6 @@ class GraphRegressionTask(GraphTask):
 
     name = "graph-regression"
     model_class = SFTForGraphClassification
-    baselines = GraphClassificationTask.baselines
     main_metric = "mean_absolute_error"
     greater_is_better = False
     names_from_data = (*GraphTask.names_from_data, "target_mean", "target_scale")

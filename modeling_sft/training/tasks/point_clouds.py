@@ -10,15 +10,14 @@ import numpy as np
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 
-from ...augmentation_point_cloud_sft import PointCloudAugmentation, random_rotation
-from ...baselines.point_clouds import DGCNNForPointCloudClassification, PointNetForPointCloudClassification
 from ...data.metrics import classification_metrics, restricted_argmax, segmentation_metrics
-from ...data.point_cloud_collators import PointCloudCollator
-from ...data.point_cloud_datasets import PreparedPointClouds
-from ...data.point_cloud_readers import READERS
-from ...data.point_clouds import load_point_cloud_dataset
-from ...modeling_sft_point_cloud import SFTForPointCloudClassification, SFTForPointCloudSegmentation
-from ...processing_point_cloud_sft import SFTPointCloudProcessor
+from ...data.point_cloud.collators import PointCloudCollator
+from ...data.point_cloud.datasets import PreparedPointClouds
+from ...data.point_cloud.load import load_point_cloud_dataset
+from ...data.point_cloud.readers import READERS
+from ...point_cloud.augmentation import PointCloudAugmentation, random_rotation
+from ...point_cloud.modeling_sft_point_cloud import SFTForPointCloudClassification, SFTForPointCloudSegmentation
+from ...point_cloud.processing import SFTPointCloudProcessor
 from .pretrained import load_pretrained
 from .task import Task, check_label_names, label_names_of, register_task
 
@@ -105,7 +104,6 @@ class PointCloudClassificationTask(PointCloudTask):
 
     name = "point-cloud-classification"
     model_class = SFTForPointCloudClassification
-    baselines = {"pointnet": PointNetForPointCloudClassification, "dgcnn": DGCNNForPointCloudClassification}
     main_metric = "accuracy"
 
     def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:

@@ -18,21 +18,15 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ...baselines.sequences import (
-    BertBaselineForSequenceClassification,
-    BertBaselineForSequencePairClassification,
-    NystromformerBaselineForSequenceClassification,
-    NystromformerBaselineForSequencePairClassification,
-)
-from ...data.masked_text_datasets import ChunkedText, EpochMasks, FixedMasks, TokenMasking
 from ...data.metrics import classification_metrics, masked_token_metrics, regression_metrics
-from ...data.sequence_collators import SequenceCollator
-from ...data.sequence_datasets import PreparedSequences
-from ...data.sequence_readers import SEQUENCE_READERS
-from ...data.sequences import load_sequence_dataset
-from ...feature_extraction_sft import SFTSequenceFeatureExtractor
-from ...modeling_sft import SFTForMaskedLM, SFTForSequenceClassification, SFTForSequencePairClassification
-from ...tokenization_sft import byte_tokenizer, list_ops_tokenizer
+from ...data.sequence.collators import SequenceCollator
+from ...data.sequence.datasets import PreparedSequences
+from ...data.sequence.load import load_sequence_dataset
+from ...data.sequence.masked_texts import ChunkedText, EpochMasks, FixedMasks, TokenMasking
+from ...data.sequence.readers import SEQUENCE_READERS
+from ...sequence.feature_extraction import SFTSequenceFeatureExtractor
+from ...sequence.modeling_sft import SFTForMaskedLM, SFTForSequenceClassification, SFTForSequencePairClassification
+from ...sequence.tokenization import byte_tokenizer, list_ops_tokenizer
 from .pretrained import load_pretrained, pretrained_config
 from .task import Task, check_label_names, label_names_of, register_task
 
@@ -133,10 +127,6 @@ class SequenceClassificationTask(SequenceTask):
 
     name = "sequence-classification"
     model_class: ClassVar[Any] = SFTForSequenceClassification
-    baselines = {
-        "bert": BertBaselineForSequenceClassification,
-        "nystromformer": NystromformerBaselineForSequenceClassification,
-    }
     main_metric = "accuracy"
 
     def output_fields(self, rows: Any) -> dict[str, Any]:
@@ -164,10 +154,6 @@ class SequencePairClassificationTask(SequenceClassificationTask):
 
     name = "sequence-pair-classification"
     model_class: ClassVar[Any] = SFTForSequencePairClassification
-    baselines = {
-        "bert": BertBaselineForSequencePairClassification,
-        "nystromformer": NystromformerBaselineForSequencePairClassification,
-    }
     pair = True
 
 
@@ -177,7 +163,6 @@ class SequenceRegressionTask(SequenceTask):
 
     name = "sequence-regression"
     model_class = SFTForSequenceClassification
-    baselines = SequenceClassificationTask.baselines
     main_metric = "mean_absolute_error"
     greater_is_better = False
     plain_metrics = ("mean_absolute_error", "root_mean_squared_error", "r2")

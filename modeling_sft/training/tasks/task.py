@@ -39,7 +39,8 @@ class Task(ABC):
         rotations (`tuple[str, ...]`): Rotations under which the task can be evaluated; `"none"` leaves data as it is.
         names_from_data (`tuple[str, ...]`): Fields of the configuration that the data set decides.
         plain_metrics (`tuple[str, ...]`): Metrics that are no fractions, and are not printed in percent.
-        baselines (`dict`): Models of other authors that a recipe's `baseline` can name, with the model's interface.
+        baselines (`Mapping[str, Any]`): Models of other authors that a recipe's `baseline` can name, with the model's
+            interface; [`register_baseline`] adds to them.
     """
 
     name: ClassVar[str]
@@ -53,7 +54,7 @@ class Task(ABC):
     rotations: ClassVar[tuple[str, ...]] = ("none",)
     names_from_data: ClassVar[tuple[str, ...]] = ("num_labels", "id2label", "label2id")
     plain_metrics: ClassVar[tuple[str, ...]] = ()
-    baselines: ClassVar[dict[str, Any]] = {}
+    baselines: Mapping[str, Any] = {}
 
     def validate(self, recipe: Recipe) -> None:
         """Raise a ValueError if a recipe's dataset, model, processor or augmentation section does not fit the task."""
@@ -164,6 +165,19 @@ def register_task(task_class: type[Task]) -> type[Task]:
     """Class decorator that makes a task available to recipes under its `name`."""
     TASKS[task_class.name] = task_class()
     return task_class
+
+
+def register_baseline(name: str, model_class: type[PreTrainedModel], *task_names: str) -> None:
+    """Make a model of other authors available to the recipes of some tasks, under a name.
+
+    Args:
+        name (`str`): What a recipe's `baseline` says.
+        model_class (`type`): The model, with the interface of the tasks' own.
+        task_names (`str`): Names of the tasks.
+    """
+    for task_name in task_names:
+        task = get_task(task_name)
+        task.baselines = {**task.baselines, name: model_class}
 
 
 def get_task(name: str) -> Task:

@@ -1,0 +1,160 @@
+"""Sets of TUDataset: one class per graph, evaluated by cross-validation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from modeling_sft.data.files import check_labels, check_positive_integer, damaged, existing_file, read_archive
+from modeling_sft.data.graph.rows import graph_features
+from modeling_sft.data.splits import stratified_folds, stratified_indices
+from modeling_sft.graph.inputs import degree_features
+from modeling_sft.hub.optional import import_optional
+
+from .packed import PackedGraphs, ReadPacked, check_packed, packed_rows
+from .tudataset_texts import read_tu_class_names, read_tu_texts
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+LAYOUT = """expected layout, one of:
+  DATA_DIR/tudatasets/{archive}.npz
+      with label (graphs,), node_tag (nodes,), node_offset, edge_index (2, edges), both directions, and edge_offset
+  DATA_DIR/{name}/{name}_A.txt, {name}_graph_indicator.txt, {name}_graph_labels.txt and, where there are some,
+      {name}_node_labels.txt, {name}_node_attributes.txt, {name}_edge_labels.txt
+      of https://chrsmrrs.github.io/datasets; the folder may be {name}/raw, and be in DATA_DIR/tudatasets."""
+
+OPTIONS = ("fold", "num_folds", "validation", "seed", "max_degree", "node_attributes")
+
+
+def tu_reader(name: str) -> Callable[..., dict[str, Dataset]]:
+    """The reader of the set that TUDataset has under this name."""
+
+    def read(
+        data_dir: str | os.PathLike[str] | None,
+        fold: int = 0,
+        num_folds: int = 10,
+        validation: str | float | None = None,
+        seed: int = 0,
+        max_degree: int = 135,
+        node_attributes: bool = False,
+    ) -> dict[str, Dataset]:
+        """Reads the graphs; one fold is the test split, the others are the training and validation split.
+
+        Args:
+            data_dir: holds the files.
+            fold: from 0 to `num_folds` - 1.
+            num_folds: the number of folds, at least 2, or 3 with "next_fold"; they are stratified by class.
+            validation: "next_fold" for the fold after the test fold (the first after the last), a share between 0 and
+                1 of the other folds' graphs, stratified by class, or None for no validation split.
+            seed: the folds and the share are a function of it and of the labels.
+            max_degree: of the categories of graphs without features of nodes, which are the nodes' degrees.
+            node_attributes: whether the features are the continuous attributes, followed by one column for each
+                label of nodes, instead of the labels as categories.
+
+        Raises:
+            ValueError: for absent and damaged files, and options out of range.
+        """
+        check_positive_integer("max_degree", max_degree)
+        files, read_files, class_names = _source(name, data_dir)
+        options = {"max_degree": max_degree, "node_attributes": bool(node_attributes)}
+        graphs = read_files(files, **options)
+        parts = fold_indices(graphs.y, fold, num_folds, validation, seed)
+        # The name of a split may not have a hyphen.
+        rows = packed_rows(read_files, name.replace("-", "_"), _features(graphs, class_names), files, options=options)
+        return {split: rows.select(part) for split, part in parts.items()}
+
+    return read
+
+
+def fold_indices(
+    labels: ArrayLike, fold: int, num_folds: int, validation: str | float | None, seed: int
+) -> dict[str, NDArray[np.int64]]:
+    """Increasing row numbers of the splits; see the reader.
+
+    Args:
+        labels: (n,) class ids.
+        fold, num_folds, validation, seed: options of the reader.
+
+    Raises:
+        ValueError: for an option out of range.
+    """
+    folds = stratified_folds(labels, num_folds, seed)
+    if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < num_folds:
+        raise ValueError(f"fold must be an integer from 0 to num_folds - 1 = {num_folds - 1}; got {fold!r}.")
+    test, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+    if validation is None:
+        return {"train": others, "test": test}
+    if validation == "next_fold":
+        if num_folds < 3:
+            raise ValueError('num_folds must be at least 3 for validation "next_fold", or none is left for training.')
+        held_out = folds[others] == (fold + 1) % num_folds
+        return {"train": others[~held_out], "validation": others[held_out], "test": test}
+    if isinstance(validation, bool) or not isinstance(validation, float) or not 0 < validation < 1:
+        raise ValueError(f'validation must be "next_fold", a fraction between 0 and 1 or None; got {validation!r}.')
+    larger, smaller = stratified_indices(np.asarray(labels)[others], validation, seed)
+    return {"train": others[larger], "validation": others[smaller], "test": test}
+
+
+def _source(name: str, data_dir: str | os.PathLike[str] | None) -> tuple[list[Path], ReadPacked, list[str]]:
+    """The files, what reads them, and the names of the classes."""
+    layout = LAYOUT.format(name=name, archive=name.replace("-", ""))
+    if data_dir is None:
+        raise ValueError(f"data_dir is needed for {name.lower().replace('-', '_')}; {layout}")
+    for parent in (Path(data_dir), Path(data_dir) / "tudatasets"):
+        for folder in (parent / name, parent / name / "raw"):
+            if (folder / f"{name}_A.txt").is_file():
+                files = [existing_file(folder / f"{name}_{part}.txt", layout) for part in ("A", "graph_indicator")]
+                files.append(existing_file(folder / f"{name}_graph_labels.txt", layout))
+                optional = [
+                    folder / f"{name}_{part}.txt" for part in ("node_labels", "node_attributes", "edge_labels")
+                ]
+                return [*files, *filter(Path.is_file, optional)], read_tu_texts, read_tu_class_names(files[2])
+    path = existing_file(Path(data_dir) / "tudatasets" / f"{name.replace('-', '')}.npz", layout)
+    labels = read_archive(path, ("label",))["label"]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0:
+        raise damaged(path, f"label has shape {labels.shape} and type {labels.dtype}; expected (graphs,) of integers")
+    return [path], _read_archive, [str(number) for number in range(int(labels.max()) + 1)]
+
+
+def _read_archive(files: Sequence[Path], max_degree: int, node_attributes: bool) -> PackedGraphs:
+    path = files[0]
+    if node_attributes:
+        raise ValueError(f"node_attributes must be False for {path}, which has none; the official files may.")
+    archive = read_archive(path, ("label", "node_tag", "node_offset", "edge_index", "edge_offset"))
+    label, tag = archive["label"].astype(np.int64), archive["node_tag"]
+    check_labels(path, "label", label, (len(label),), len(label))
+    if tag.ndim != 1 or tag.dtype.kind not in "iu" or (tag.size and tag.min() < 0):
+        raise damaged(path, f"node_tag has shape {tag.shape} and type {tag.dtype}; expected (nodes,) from 0 on")
+    graphs = PackedGraphs(
+        node_feat=tag.astype(np.int64)[:, None],
+        node_offset=archive["node_offset"],
+        edge_index=archive["edge_index"],
+        edge_offset=archive["edge_offset"],
+        y=label,
+    )
+    check_packed(path, graphs)
+    # Labels that are all alike stand for none.
+    return graphs if (tag != tag[0]).any() else with_degrees(graphs, max_degree)
+
+
+def with_degrees(graphs: PackedGraphs, max_degree: int) -> PackedGraphs:
+    """The same graphs, with the degrees of the nodes as their features."""
+    start = np.repeat(graphs.node_offset[:-1], np.diff(graphs.edge_offset))
+    degrees = degree_features(graphs.edge_index + start, len(graphs.node_feat), max_degree)
+    return graphs._replace(node_feat=degrees)
+
+
+def _features(graphs: PackedGraphs, class_names: list[str]) -> Any:
+    datasets = import_optional("datasets", "graphs")
+
+    def table(array: Any) -> tuple[int, str]:
+        return array.shape[1], str(array.dtype)
+
+    edges = None if graphs.edge_attr is None else table(graphs.edge_attr)
+    return graph_features(datasets.ClassLabel(names=class_names), table(graphs.node_feat), edges)

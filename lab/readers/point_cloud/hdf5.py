@@ -1,0 +1,145 @@
+"""Clouds in HDF5 files, read whole: what a damaged file lost is an error and not zeros."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modeling_sft.data.files import check_labels, damaged, existing_file
+from modeling_sft.hub.optional import import_optional
+
+from .files import check_clouds, read_lines
+
+MAX_COMPRESSION = 1032
+"""Deflate cannot compress further, so a larger array is a damaged shape."""
+
+
+def read_hdf5(path: Path, names: Iterable[str], optional_names: Iterable[str] = ()) -> dict[str, NDArray[Any]]:
+    """Reads numeric arrays of an HDF5 file.
+
+    Args:
+        path: the file.
+        names: the arrays it must have.
+        optional_names: those that are read where it has them.
+
+    Raises:
+        ImportError: without h5py.
+        ValueError: if the file cannot be read, lacks one of the names or does not hold an array completely.
+    """
+    h5py = import_optional("h5py", "pointclouds")
+    try:
+        with h5py.File(path, "r") as file:
+            wanted = [*names, *(name for name in optional_names if name in file)]
+            for name in wanted:
+                # Links and virtual arrays lead to other files.
+                if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(
+                    file[name], h5py.Dataset
+                ):
+                    raise damaged(path, f"it has no array {name}; it has {', '.join(sorted(file)) or 'none'}")
+                _check_complete(path, name, file[name])
+            return {name: np.asarray(file[name][()]) for name in wanted}
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise _unreadable(path, error) from error
+    # Damaged files raise almost anything: OS, runtime, key, type, memory and Unicode errors.
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def read_hdf5_clouds(path: Path, num_classes: int, parts: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """Reads the arrays data (shapes, points, 3), label (shapes,) or (shapes, 1) and, if there, normal.
+
+    Args:
+        path: the file.
+        num_classes: labels are below it.
+        parts: possible names of the array of part ids (shapes, points), if it must have one.
+
+    Returns:
+        The columns `points`, `label` and, where the file has them, `normals` and `point_labels`.
+
+    Raises:
+        ValueError: if the file is damaged or the arrays do not fit each other.
+    """
+    arrays = read_hdf5(path, ("data", "label"), ("normal", *parts))
+    check_clouds(path, "data", arrays["data"], 3)
+    shape = arrays["data"].shape
+    if arrays["label"].shape == (shape[0], 1):
+        arrays["label"] = arrays["label"][:, 0]
+    check_labels(path, "label", arrays["label"], shape[:1], num_classes)
+    columns: dict[str, NDArray[Any]] = {
+        "points": arrays["data"].astype(np.float32),
+        "label": arrays["label"].astype(np.int64),
+    }
+    if "normal" in arrays:
+        check_clouds(path, "normal", arrays["normal"], 3)
+        if arrays["normal"].shape != shape:
+            raise damaged(path, f"data has shape {shape}, normal {arrays['normal'].shape}")
+        columns["normals"] = arrays["normal"].astype(np.float32)
+    if parts:
+        name = next((name for name in parts if name in arrays), None)
+        if name is None:
+            raise damaged(path, f"it has no array {' or '.join(parts)}")
+        if arrays[name].shape != shape[:2] or arrays[name].dtype.kind not in "iu":
+            raise damaged(path, f"{name} has shape {arrays[name].shape}; expected {shape[:2]} of integers")
+        columns["point_labels"] = arrays[name].astype(np.int64)
+    return columns
+
+
+def listed_files(folder: Path, list_name: str, pattern: str, layout: str) -> list[Path]:
+    """The files of a split, in the order of the list if there is one, else in that of their numbers.
+
+    Args:
+        folder: where they are.
+        list_name: text file with one path per line, of which only the last part counts.
+        pattern: matches the names of all files of the split.
+        layout: the end of the message if there are none.
+
+    Raises:
+        ValueError: if there are none, or if there is a list and it names other files than there are.
+    """
+    present = sorted(
+        folder.glob(pattern), key=lambda path: ([int(i) for i in re.findall(r"\d+", path.name)], path.name)
+    )
+    if not (folder / list_name).is_file():
+        if not present:
+            raise ValueError(f"There is no file {folder / pattern}; {layout}")
+        return present
+    listed = [folder / line.replace("\\", "/").rsplit("/", 1)[-1] for line in read_lines(folder / list_name)]
+    for path in listed:
+        existing_file(path, f"{list_name} names it; {layout}")
+    if len(set(listed)) < len(listed):
+        raise damaged(folder / list_name, "it names a file twice")
+    unlisted = [path.name for path in present if path not in listed]
+    if unlisted:
+        raise damaged(folder / list_name, f"it does not name {unlisted[0]}, which is there")
+    return listed
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} cannot be read ({type(error).__name__}: {error}); it is damaged, truncated or no HDF5 file. "
+        "Copy it again."
+    )
+
+
+def _check_complete(path: Path, name: str, dataset: Any) -> None:
+    """HDF5 fills what is not stored with zeros, without a word."""
+    if dataset.dtype.kind not in "fiu":
+        raise damaged(path, f"{name} has type {dataset.dtype}; expected numbers")
+    if dataset.is_virtual or dataset.external:
+        raise damaged(path, f"{name} is stored in other files")
+    stored = dataset.id.get_storage_size()
+    if dataset.chunks:
+        num_chunks = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks))
+        complete = dataset.id.get_num_chunks() == num_chunks and stored * MAX_COMPRESSION >= dataset.nbytes
+    else:
+        complete = stored >= dataset.nbytes
+    if not complete:
+        raise damaged(path, f"it holds only a part of {name}, which has shape {dataset.shape}")

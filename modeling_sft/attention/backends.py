@@ -1,0 +1,224 @@
+"""The attention backends, what each supports, and the choice between them.
+
+Chosen the Transformers way: `from_pretrained(..., attn_implementation="eager")` or
+`model.set_attn_implementation("sft_compiled")`. Model code calls [`attend`] and need not know which backend runs.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers.utils import logging
+from transformers.utils.generic import maybe_autocast
+
+from ..configuration_sft import SFTEncoderConfig
+from .eager import eager_attention
+from .fused import compiled_attention, fused_attention
+from .inputs import AttentionInputs
+from .relation import SFTRelation
+from .scores import ATTENTION_SCORES
+from .triton.attention import triton_attention, triton_problem
+
+logger = logging.get_logger(__name__)
+
+DEFAULT_BACKEND = "sft_fused"
+ALL_SCORES = tuple(ATTENTION_SCORES)
+ALL_PROBABILITIES = ("relu", "softplus", "softmax")
+NO_GRAPHS = "no graphs"
+
+
+def sdpa_attention(inputs: AttentionInputs) -> Tensor:
+    """PyTorch's scaled dot-product attention; returns `(B, H, N, d)`.
+
+    Raises:
+        ValueError: anything but dot scores and softmax, without leak and relation.
+    """
+    query, key, value, leak_logits, valid, relation, score, probability, dropout = inputs
+    if score != "dot" or probability != "softmax" or leak_logits is not None or relation is not None:
+        raise ValueError("`sdpa` computes dot scores and softmax, without leak and relation: use `sft_fused`.")
+    mask = valid[:, :, None]
+    with maybe_autocast(query.device.type, enabled=False):
+        output = F.scaled_dot_product_attention(
+            query.to(value.dtype), key.to(value.dtype), value, attn_mask=mask, dropout_p=dropout
+        )
+    # Rows without any slot in use are 0 in all backends.
+    return output.masked_fill(~mask.any(-1, keepdim=True), 0.0)
+
+
+def _eager(inputs: AttentionInputs) -> Tensor:
+    return eager_attention(inputs)[0]
+
+
+class AttentionBackend(NamedTuple):
+    """One way to compute the attention, and what it can do.
+
+    Attributes:
+        function: computes the heads' outputs.
+        scores, probabilities: values of `attention_score` and `attention_probability` that it computes.
+        leak: whether it computes `attention_leak`.
+        relation: whether it computes `relation`: that of all modalities, or `"no graphs"`.
+        training_memory: what training keeps per layer besides inputs and outputs.
+        transformable: whether `torch.func` and gradients of gradients work (where the score has them).
+        traceable: whether `torch.compile` and `torch.export` may see it; the others give way to `eager` there.
+        needs: what the machine must have, and a function that says what of it is missing, with the remedy.
+    """
+
+    function: Callable[[AttentionInputs], Tensor]
+    scores: tuple[str, ...]
+    probabilities: tuple[str, ...]
+    leak: bool
+    relation: bool | str
+    training_memory: str
+    transformable: bool
+    traceable: bool
+    needs: tuple[str, Callable[[], str | None]] | None = None
+
+
+def compiler_problem() -> str | None:
+    """What keeps `torch.compile` from working on the CPU here, with the remedy; `None` if nothing does."""
+    requested = os.environ.get("CXX")
+    candidates = [requested] if requested else ["cl"] if sys.platform == "win32" else ["g++", "clang++", "c++"]
+    if any(shutil.which(candidate) for candidate in candidates):
+        return None
+    return (
+        f"It compiles with {' or '.join(candidates)}, which is not on PATH: install a C++ compiler (or point CXX at "
+        f'one), or use `attn_implementation="{DEFAULT_BACKEND}"`, which needs none.'
+    )
+
+
+ATTENTION_BACKENDS: dict[str, AttentionBackend] = {
+    "eager": AttentionBackend(_eager, ALL_SCORES, ALL_PROBABILITIES, True, True, "O(N K)", True, True),
+    "sdpa": AttentionBackend(sdpa_attention, ("dot",), ("softmax",), False, False, "O(N)", False, True),
+    "sft_fused": AttentionBackend(fused_attention, ALL_SCORES, ALL_PROBABILITIES, True, True, "O(N)", False, False),
+    "sft_compiled": AttentionBackend(
+        compiled_attention,
+        ALL_SCORES,
+        ALL_PROBABILITIES,
+        True,
+        True,
+        "O(N)",
+        False,
+        False,
+        ("a C++ compiler", compiler_problem),
+    ),
+    "sft_triton": AttentionBackend(
+        triton_attention,
+        ("maxout", "dot"),
+        ("relu", "softmax"),
+        True,
+        NO_GRAPHS,
+        "O(N)",
+        False,
+        True,
+        ("a GPU and Triton", triton_problem),
+    ),
+}
+
+
+def backend_problem(
+    name: str, config: SFTEncoderConfig, relation_class: type[SFTRelation] | None = None
+) -> str | None:
+    """Why a backend cannot run a model here, with the remedy; `None` if it can.
+
+    Args:
+        name: the backend.
+        config: the model's configuration.
+        relation_class: the relation that the model's encoder uses where `config.relation` is set.
+    """
+    backend = ATTENTION_BACKENDS.get(name)
+    if backend is None:
+        return f"Unknown; SFT models have {', '.join(ATTENTION_BACKENDS)}."
+    wrong = []
+    for field, supported in (("attention_score", backend.scores), ("attention_probability", backend.probabilities)):
+        if getattr(config, field) not in supported:
+            wrong.append(f"`{field}` must be {' or '.join(map(repr, supported))}, not {getattr(config, field)!r}")
+    for field, is_supported in (("attention_leak", backend.leak), ("relation", backend.relation)):
+        if getattr(config, field) and not is_supported:
+            wrong.append(f"`{field}` must be False")
+    has_kernels = relation_class is None or relation_class.has_kernels
+    if config.relation and backend.relation == NO_GRAPHS and not has_kernels:
+        wrong.append("`relation` must be False for graphs")
+    if wrong:
+        return f'{"; ".join(wrong)}. Change the configuration, or use `attn_implementation="{DEFAULT_BACKEND}"`.'
+    return None if backend.needs is None else backend.needs[1]()
+
+
+def resolve_backend(
+    requested: str | None, config: SFTEncoderConfig, relation_class: type[SFTRelation] | None = None
+) -> str:
+    """The backend for a model: the requested one, or the best that runs everything without a compiler.
+
+    A configuration with `output_attentions` gets `eager` by default: Transformers saves it with no other.
+
+    Raises:
+        ValueError: unknown, or it does not support the configuration or this machine.
+    """
+    name = requested or ("eager" if config.output_attentions else DEFAULT_BACKEND)
+    problem = backend_problem(name, config, relation_class)
+    if problem is not None:
+        raise ValueError(f'`attn_implementation="{name}"` is not possible here. {problem}')
+    logger.info_once(f"SFT attention runs on `{name}`.")
+    return name
+
+
+def attend(
+    inputs: AttentionInputs, attn_implementation: str | None, output_attentions: bool = False
+) -> tuple[Tensor, Tensor | None, str]:
+    """Attention to the sampled tokens by the backend that the model was set to.
+
+    While `torch.compile` or `torch.export` traces, and where attention weights are wanted, fused backends give way to
+    the eager computation.
+
+    Args:
+        inputs: what to compute from.
+        attn_implementation: the backend; `None` for the default.
+        output_attentions: return the weights as well.
+
+    Returns:
+        The heads' outputs `(B, H, N, d)`, the weights `(B, H, N, K)` or `None`, and the name of the backend that ran.
+    """
+    name = attn_implementation or DEFAULT_BACKEND
+    tracing = torch.compiler.is_compiling()
+    if output_attentions:
+        if name != "eager" and not tracing:
+            logger.warning_once(f"`{name}` forms no attention weights: calls with `output_attentions` run `eager`.")
+        heads, weights = eager_attention(inputs, output_attentions=True)
+        return heads, weights, "eager"
+    if tracing and not ATTENTION_BACKENDS[name].traceable:
+        name = "eager"
+    return ATTENTION_BACKENDS[name].function(inputs), None, name
+
+
+def support_table() -> str:
+    """What each backend supports, as a Markdown table."""
+
+    def yes(value: bool | str) -> str:
+        return value if isinstance(value, str) else "yes" if value else "no"
+
+    lines = [
+        "| backend | scores | probabilities | leak | relation | kept for backward | `torch.func` | while tracing |"
+        " needs |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, backend in ATTENTION_BACKENDS.items():
+        cells = [
+            f"`{name}`",
+            "all" if backend.scores == ALL_SCORES else ", ".join(backend.scores),
+            "all" if backend.probabilities == ALL_PROBABILITIES else ", ".join(backend.probabilities),
+            yes(backend.leak),
+            yes(backend.relation),
+            backend.training_memory,
+            yes(backend.transformable),
+            "itself" if backend.traceable else "`eager`",
+            "" if backend.needs is None else backend.needs[0],
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+__all__ = ["ATTENTION_BACKENDS", "AttentionBackend", "attend", "backend_problem", "support_table"]

@@ -1,0 +1,140 @@
+"""What the relations of all modalities share: their weights, and what attention needs of them.
+
+A relation computes features phi of a query and a sampled token that scale and shift their attention score: per head
+h, softplus(a_h . phi + ln(e - 1)) * score + b_h . phi (after SFT, arXiv 2408.05822, section 3, with the constant
+chosen so that a zero start is the identity).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..configuration_sft import SFTEncoderConfig
+from ..sampling.sample import Sample
+
+# softplus(IDENTITY_OFFSET) = 1.
+IDENTITY_OFFSET = math.log(math.e - 1)
+
+Gradient = Callable[[Tensor, Tensor], list[Tensor | None]]
+
+
+class PreparedRelation(Protocol):
+    """A relation bound to a sample: a named tuple of tensors, from which its effect is computed tile by tile."""
+
+    def rows(self, rows: slice) -> Any:
+        """The same for some rows of the batch."""
+
+    def queries(self, queries: slice) -> Any:
+        """The same for some queries."""
+
+    def with_fixed_sizes(self) -> Any:
+        """The same in tensors whose sizes follow from B, N and K alone, as compiled code wants them."""
+
+    def scale_and_bias(self) -> tuple[Tensor, Tensor]:
+        """Factor and summand of the scores, each `(B, H, N, K)`; call with autocast off."""
+
+    def kernel_operands(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights, and places of queries and of sampled tokens, from which CUDA kernels compute the effect.
+
+        Places are floats `(B, C, N)` and `(B, S, C + 1, K)`, with weights `(2, H, R)` of point-pair features; or longs
+        `(B, N)` and `(B, S, K)`, with tables `(2, H, T)` over their offsets.
+
+        Raises:
+            ValueError: the kernels do not compute this relation.
+        """
+
+    def with_gradient(self, needs_grad: tuple[bool, ...]) -> tuple[tuple[Tensor, Tensor], Gradient]:
+        """`scale_and_bias` without a graph, and the function from its gradients to those of these tensors.
+
+        Args:
+            needs_grad: which of the tensors get a gradient; the others get `None`.
+        """
+
+
+def effect_with_gradient(prepared: Any, needs_grad: tuple[bool, ...]) -> tuple[tuple[Tensor, Tensor], Gradient]:
+    """`scale_and_bias` of a prepared relation without a graph, and its gradient by PyTorch's own differentiation.
+
+    Args:
+        prepared: a [`PreparedRelation`].
+        needs_grad: which of its tensors get a gradient; the others get `None`.
+
+    Returns:
+        Factor and summand of the scores, and the function from their gradients to those of the tensors.
+    """
+    tensors = (
+        tensor.detach().requires_grad_() if tensor is not None and needed else tensor
+        for tensor, needed in zip(prepared, needs_grad, strict=True)
+    )
+    leaves = type(prepared)(*tensors)
+    with torch.set_grad_enabled(any(needs_grad)):
+        effect = leaves.scale_and_bias()
+
+    def gradient(grad_scale: Tensor, grad_bias: Tensor) -> list[Tensor | None]:
+        wanted = [leaf for leaf, needed in zip(leaves, needs_grad, strict=True) if needed]
+        found = iter(torch.autograd.grad(effect, wanted, (grad_scale, grad_bias)) if wanted else ())
+        return [next(found) if needed else None for needed in needs_grad]
+
+    return (effect[0].detach(), effect[1].detach()), gradient
+
+
+class DenseEffect(NamedTuple):
+    """A relation whose effect was computed for all pairs at once, for code that is traced.
+
+    Attributes:
+        scale: `(B, H, N, K)`, factor of the scores.
+        bias: `(B, H, N, K)`, summand of the scores.
+    """
+
+    scale: Tensor
+    bias: Tensor
+
+    def rows(self, rows: slice) -> "DenseEffect":
+        """The same for some rows of the batch."""
+        return DenseEffect(self.scale[rows], self.bias[rows])
+
+    def queries(self, queries: slice) -> "DenseEffect":
+        """The same for some queries."""
+        return DenseEffect(self.scale[:, :, queries], self.bias[:, :, queries])
+
+    def with_fixed_sizes(self) -> "DenseEffect":
+        """The same: its sizes are fixed."""
+        return self
+
+    def scale_and_bias(self) -> tuple[Tensor, Tensor]:
+        """Factor and summand of the scores, each `(B, H, N, K)`."""
+        return self.scale, self.bias
+
+    def kernel_operands(self) -> tuple[Tensor, Tensor, Tensor]:
+        """None: the kernels compute effects, they do not read them."""
+        raise ValueError("`sft_triton` does not read the effect of a relation.")
+
+    def with_gradient(self, needs_grad: tuple[bool, ...]) -> tuple[tuple[Tensor, Tensor], Gradient]:
+        """See [`effect_with_gradient`]."""
+        return effect_with_gradient(self, needs_grad)
+
+
+class SFTRelation(nn.Module):
+    """Per head, how the features of a query and a sampled token scale (`scale_weight`) and shift their score."""
+
+    has_kernels: ClassVar[bool] = True
+    """Whether the CUDA kernels compute it."""
+
+    def __init__(self, config: SFTEncoderConfig, num_features: int):
+        super().__init__()
+        self.mixes_pairs = config.sampling_estimator == "soft"
+        self.scale_weight = nn.Parameter(torch.empty(config.num_attention_heads, num_features))
+        self.bias_weight = nn.Parameter(torch.empty(config.num_attention_heads, num_features))
+
+    def forward(self, relation_inputs: tuple, sample: Sample) -> Any:
+        """Bind the relation to a sample, as a call: tools that move weights hook calls, not other methods."""
+        return self.prepare(relation_inputs, sample)
+
+    def prepare(self, relation_inputs: Any, sample: Sample) -> Any:
+        """Bind the relation to a sample: what its effect is computed from, a [`PreparedRelation`]."""
+        raise NotImplementedError
+
+
+__all__ = ["IDENTITY_OFFSET", "DenseEffect", "Gradient", "PreparedRelation", "SFTRelation", "effect_with_gradient"]

@@ -1,0 +1,362 @@
+"""Attention to sampled tokens by Triton kernels, as PyTorch operators with autograd, fake and FLOP registrations.
+
+The kernels keep no scores: training memory is O(N (d_s + d)). The relation of point clouds and sequences is computed
+inside them, of the sampled token alone. What they compute is what `eager_attention` computes (SFT, arXiv 2408.05822,
+section 3).
+"""
+
+import importlib.util
+import math
+import os
+import re
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+from transformers.utils.generic import maybe_autocast
+
+from ..fused import summed_leak
+from ..inputs import AttentionInputs
+from ..relation import PreparedRelation
+from ..scores import MAXOUT_MEAN, MAXOUT_STD
+
+# Each copy of the code, as checkpoints carry them, has operators of its own.
+NAMESPACE = re.sub(r"\W", "_", __name__)
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+# Kinds of relation, as the kernels number them.
+NO_RELATION, DISTANCES, DISTANCES_AND_NORMALS, OFFSETS = range(4)
+# Tiles: with point-pair features more tensors of a tile are alive at a time.
+QUERIES_PER_TILE = 64
+KEYS_PER_TILE = 64
+KEYS_PER_TILE_WITH_PAIR_FEATURES = 32
+# So many queries make one part of the gradients of keys and values; the parts are summed in a fixed order.
+QUERIES_PER_PART = 4096
+REMEDY = 'use `attn_implementation="sft_fused"`.'
+
+
+def triton_problem() -> str | None:
+    """What keeps Triton kernels from running here, with the remedy; `None` if nothing does."""
+    if importlib.util.find_spec("triton") is None:
+        return "It needs Triton: `pip install triton`, or use another backend."
+    if not torch.cuda.is_available() and not _is_interpreted():
+        return "It needs a GPU (or, for tests, the environment variable TRITON_INTERPRET=1): use another backend."
+    return None
+
+
+def _is_interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
+
+
+def _kernels() -> tuple[Any, Any, Any]:
+    """The kernels of forward, of the gradient of queries, and of those of keys and values; imports Triton."""
+    from .kernels import forward_kernel, key_gradient_kernel, query_gradient_kernel
+
+    return forward_kernel, query_gradient_kernel, key_gradient_kernel
+
+
+class _Launch:
+    """Sizes, settings and common arguments of the kernels for one set of operands."""
+
+    def __init__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        valid: Tensor,
+        weight: Tensor | None,
+        query_places: Tensor | None,
+        key_places: Tensor | None,
+        score: str,
+        probability: str,
+    ):
+        self.batch, self.heads, self.length, channels = query.shape
+        self.num_keys, self.width = value.shape[2:]
+        self.relation = _relation_kind(weight, query_places)
+        with_features = self.relation in (DISTANCES, DISTANCES_AND_NORMALS)
+        keys_per_tile = KEYS_PER_TILE_WITH_PAIR_FEATURES if with_features else KEYS_PER_TILE
+        self.constants = {
+            "MAXOUT": score == "maxout",
+            "SOFTMAX": probability == "softmax",
+            "RELATION": self.relation,
+            "CHANNELS": channels,
+            "PADDED_CHANNELS": _padded(channels),
+            "WIDTH": self.width,
+            "PADDED_WIDTH": _padded(self.width),
+            "QUERIES": QUERIES_PER_TILE,
+            "KEYS": keys_per_tile,
+        }
+        self.query_blocks = math.ceil(self.length / QUERIES_PER_TILE)
+        self.key_blocks = math.ceil(self.num_keys / keys_per_tile)
+        # Kernels do not read pointers of what is absent.
+        nothing = query
+        self.weights = [nothing, nothing] if weight is None else list(weight.float().contiguous())
+        self.places = [nothing if places is None else places.contiguous() for places in (query_places, key_places)]
+        self.operands = [query.mT.contiguous(), key.mT.contiguous(), value.contiguous(), valid.to(torch.uint8)]
+        if score == "maxout":
+            shift, factor = channels * MAXOUT_MEAN, 1 / (MAXOUT_STD * math.sqrt(channels))
+        else:
+            shift, factor = 0.0, 1 / math.sqrt(channels)
+        self.sizes = [
+            self.length,
+            self.num_keys,
+            self.heads,
+            valid.shape[1],
+            0 if query_places is None else query_places[0].numel(),
+            0 if key_places is None else key_places[0, 0].numel(),
+            0 if weight is None else weight.shape[-1],
+            shift,
+            factor,
+        ]
+
+    def empty(self, *shape: int) -> Tensor:
+        """A float32 tensor to be written."""
+        return self.operands[0].new_empty(shape, dtype=torch.float32)
+
+    def zeros(self, *shape: int) -> Tensor:
+        """A float32 tensor to be added to."""
+        return self.operands[0].new_zeros(shape, dtype=torch.float32)
+
+
+def _padded(size: int) -> int:
+    # Matrix products of fewer than 16 channels do not exist on GPUs.
+    return max(16, 1 << (size - 1).bit_length())
+
+
+def _relation_kind(weight: Tensor | None, query_places: Tensor | None) -> int:
+    if weight is None or query_places is None:
+        return NO_RELATION
+    if not query_places.is_floating_point():
+        return OFFSETS
+    return DISTANCES_AND_NORMALS if weight.shape[-1] == 5 else DISTANCES
+
+
+@torch.library.custom_op(f"{NAMESPACE}::sampled_attention", mutates_args=())
+def sampled_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    valid: Tensor,
+    leak: Tensor | None,
+    relation_weight: Tensor | None,
+    query_places: Tensor | None,
+    key_places: Tensor | None,
+    score: str,
+    probability: str,
+) -> tuple[Tensor, Tensor]:
+    """Attention of all queries to the sampled tokens.
+
+    Args:
+        query: `(B, H, N, d_s)` float32, float16 or bfloat16.
+        key: `(B, H, K, d_s)`.
+        value: `(B, H, K, d)`.
+        valid: `(B, S, K)` bool.
+        leak: `(B, H)` float32, the sum of the leaks, for softmax its logarithm; or `None`.
+        relation_weight: `(2, H, R)`, scale and bias weights of point-pair features; `(2, H, T)`, tables over offsets;
+            or `None`.
+        query_places: `(B, C, N)` float32, points and normals; `(B, N)` long, positions; or `None`.
+        key_places: `(B, S, C + 1, K)`, the last one telling points from extra tokens; `(B, S, K)` long; or `None`.
+        score: `"maxout"` or `"dot"`.
+        probability: `"relu"` or `"softmax"`.
+
+    Returns:
+        The heads' outputs `(B, H, N, d)`, and what normalises the rows, `(B, H, N)` float32.
+    """
+    launch = _Launch(query, key, value, valid, relation_weight, query_places, key_places, score, probability)
+    output, normaliser = _empty_outputs(query, value)
+    _kernels()[0][(launch.query_blocks, launch.batch * launch.heads)](
+        *launch.operands,
+        launch.operands[0] if leak is None else leak.contiguous(),
+        *launch.weights,
+        *launch.places,
+        output,
+        normaliser,
+        *launch.sizes,
+        output.stride(0),
+        output.stride(2),
+        LEAK=leak is not None,
+        **launch.constants,
+    )
+    return output, normaliser
+
+
+@sampled_attention.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return _empty_outputs(query, value)
+
+
+def _empty_outputs(query: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    batch, heads, length, _ = query.shape
+    # Laid out as the projection behind the attention wants it.
+    output = value.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
+    return output, query.new_empty(batch, heads, length, dtype=torch.float32)
+
+
+@torch.library.custom_op(f"{NAMESPACE}::sampled_attention_backward", mutates_args=())
+def sampled_attention_backward(
+    grad: Tensor,
+    along: Tensor,
+    normaliser: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    valid: Tensor,
+    relation_weight: Tensor | None,
+    query_places: Tensor | None,
+    key_places: Tensor | None,
+    score: str,
+    probability: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of query, key, value and relation weights (empty without relation), in float32.
+
+    Args:
+        grad: `(B, H, N, d)`, of the output.
+        along: `(B, H, N)` float32, its products with the output.
+        normaliser, query, key, value, valid, relation_weight, query_places, key_places, score, probability: see
+            [`sampled_attention`].
+    """
+    launch = _Launch(query, key, value, valid, relation_weight, query_places, key_places, score, probability)
+    _, query_gradient, key_gradient = _kernels()
+    both = launch.batch * launch.heads
+    grad = grad if grad.stride(-1) == 1 else grad.contiguous()
+    channels = query.shape[-1]
+    common = [*launch.operands, *launch.weights, *launch.places, normaliser.contiguous(), along.contiguous(), grad]
+    sizes = [*launch.sizes, *grad.stride()[:3]]
+
+    grad_query = launch.zeros(launch.batch, launch.heads, channels, launch.length)
+    if relation_weight is None:
+        grad_weight = launch.zeros(0)
+        targets = [grad_weight, grad_weight]
+    elif launch.relation == OFFSETS:
+        grad_weight = launch.zeros(*relation_weight.shape)
+        targets = list(grad_weight)
+    else:
+        grad_weight = launch.empty(2, launch.batch, launch.heads, launch.query_blocks, relation_weight.shape[-1])
+        targets = list(grad_weight)
+    query_gradient[(launch.query_blocks, both)](*common, grad_query, *targets, *sizes, **launch.constants)
+    if relation_weight is not None and launch.relation != OFFSETS:
+        grad_weight = grad_weight.sum((1, 3))
+
+    parts = math.ceil(launch.length / QUERIES_PER_PART)
+    grad_key = launch.zeros(parts, launch.batch, launch.heads, channels, launch.num_keys)
+    grad_value = launch.empty(parts, *value.shape)
+    key_gradient[(launch.key_blocks, parts, both)](
+        *common, grad_key, grad_value, *sizes, QUERIES_PER_PART, **launch.constants
+    )
+    return grad_query.mT, grad_key.sum(0).mT, grad_value.sum(0), grad_weight
+
+
+@sampled_attention_backward.register_fake
+def _(
+    grad: Tensor, along: Tensor, normaliser: Tensor, query: Tensor, key: Tensor, value: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def empty(like: Tensor) -> Tensor:
+        return torch.empty_like(like, dtype=torch.float32, memory_format=torch.contiguous_format)
+
+    weight = rest[1]
+    return empty(query.mT).mT, empty(key.mT).mT, empty(value), empty(query.new_empty(0) if weight is None else weight)
+
+
+def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.score, ctx.probability = inputs
+    ctx.save_for_backward(*tensors, *output)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad: Tensor | None, grad_normaliser: Tensor | None) -> tuple[Tensor | None, ...]:
+    query, key, value, valid, leak, weight, query_places, key_places, output, normaliser = ctx.saved_tensors
+    if grad is None:
+        return (None,) * 10
+    along = (grad.float() * output.float()).sum(-1)
+    found = sampled_attention_backward(
+        grad, along, normaliser, query, key, value, valid, weight, query_places, key_places, ctx.score, ctx.probability
+    )
+    grad_query, grad_key, grad_value, grad_weight = found
+    grad_leak = None
+    if leak is not None:
+        if ctx.probability == "softmax":
+            shares = (leak[..., None] - normaliser).exp()
+        else:
+            shares = 1 / normaliser
+        grad_leak = -(along * shares).sum(-1)
+    return (
+        grad_query.to(query.dtype),
+        grad_key.to(key.dtype),
+        grad_value.to(value.dtype),
+        None,
+        grad_leak,
+        None if weight is None else grad_weight.to(weight.dtype),
+        *(None,) * 4,
+    )
+
+
+sampled_attention.register_autograd(_backward, setup_context=_setup_context)
+
+
+@register_flop_formula(getattr(torch.ops, NAMESPACE).sampled_attention)
+def _flops(query: Any, key: Any, value: Any, *rest: Any, **kwargs: Any) -> int:
+    """One maximum or product and one sum per pair and channel; shapes in place of tensors."""
+    batch, heads, length, channels = query
+    return 2 * batch * heads * length * value[2] * (channels + value[3])
+
+
+@register_flop_formula(getattr(torch.ops, NAMESPACE).sampled_attention_backward)
+def _backward_flops(
+    grad: Any, along: Any, normaliser: Any, query: Any, key: Any, value: Any, *rest: Any, **kw: Any
+) -> int:
+    """Two recomputations of the scores, and two further passes each for scores and values."""
+    batch, heads, length, channels = query
+    return 2 * batch * heads * length * value[2] * (4 * channels + 3 * value[3])
+
+
+def triton_attention(inputs: AttentionInputs) -> Tensor:
+    """Attention over sampled tokens by Triton kernels; no double backward. Returns `(B, H, N, d)`.
+
+    Gradients are the same in every run, but for those of the relation of sequences.
+
+    Raises:
+        ValueError: dropout, another dtype than float32, float16 or bfloat16, a relation that mixes pairs or needs
+            gradients of its geometry, tensors where the kernels cannot run.
+        RuntimeError: a relation of sequences to be trained under `torch.use_deterministic_algorithms(True)`.
+    """
+    query, key, value, leak_logits, valid, relation, score, probability, dropout = inputs
+    _check(inputs)
+    with maybe_autocast(query.device.type, enabled=False):
+        dtype = value.dtype
+        leak = None if leak_logits is None else summed_leak(leak_logits, valid, probability, torch.float32)
+        places: tuple[Tensor | None, ...] = (None, None, None) if relation is None else _places(relation)
+        output, _ = sampled_attention(query.to(dtype), key.to(dtype), value, valid, leak, *places, score, probability)
+        return output
+
+
+def _check(inputs: AttentionInputs) -> None:
+    if inputs.value.dtype not in DTYPES:
+        raise ValueError(f"`sft_triton` computes in float32, float16 and bfloat16, not {inputs.value.dtype}: {REMEDY}")
+    if inputs.dropout:
+        raise ValueError(f"`sft_triton` has no dropout: set `attention_probs_dropout_prob` to 0, or {REMEDY}")
+    if not inputs.query.is_cuda and not _is_interpreted():
+        raise ValueError(
+            f"`sft_triton` runs on GPUs, and the inputs are on {inputs.query.device}: move them, or {REMEDY}"
+        )
+
+
+def _places(relation: PreparedRelation) -> tuple[Tensor, Tensor, Tensor]:
+    """The operands of the relation, checked: weights, and places of queries and of sampled tokens."""
+    try:
+        weight, query_places, key_places = relation.kernel_operands()
+    except ValueError as error:
+        raise ValueError(f"{error} Change that, or {REMEDY}") from error
+    is_ordered = _relation_kind(weight, query_places) != OFFSETS
+    if not is_ordered and torch.are_deterministic_algorithms_enabled() and weight.requires_grad:
+        message = (
+            "`sft_triton` adds gradients of the relation of sequences in no fixed order, which "
+            f"`torch.use_deterministic_algorithms(True)` forbids: {REMEDY}"
+        )
+        if not torch.is_deterministic_algorithms_warn_only_enabled():
+            raise RuntimeError(message)
+        warnings.warn(message, stacklevel=3)
+    return weight, query_places, key_places
+
+
+__all__ = ["sampled_attention", "sampled_attention_backward", "triton_attention", "triton_problem"]

@@ -1,0 +1,109 @@
+"""Data sets of graphs as PyTorch sees them: rows run through the processor once, reproducibly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ...graph.encodings import flip_signs
+from ...graph.processing import SFTGraphProcessor
+from ..columns import read_column
+
+if TYPE_CHECKING:
+    from datasets import Dataset as RowDataset
+
+
+class PreparedGraphs(torch.utils.data.Dataset):
+    """Map-style data set of processed graphs, whose encodings are computed at their first use and kept in memory.
+
+    Item i is a pure function of (seed, epoch, i) when flipping signs, so that a resumed run sees what an uninterrupted
+    one would, and of i otherwise. Each worker process of a DataLoader keeps its own items.
+
+    Args:
+        rows: a `datasets.Dataset` or any sequence of graphs that `SFTGraphProcessor` accepts.
+        processor: prepares each row.
+        flip_signs: flip the signs of the Laplacian's eigenvectors at random, for training.
+        seed: an integer of at least 0.
+
+    Raises:
+        ValueError: for no rows or a bad `seed`; when reading an item, for a row that the processor refuses (the row
+            is named).
+    """
+
+    def __init__(
+        self,
+        rows: RowDataset | Sequence[Any],
+        processor: SFTGraphProcessor,
+        flip_signs: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise ValueError(f"seed must be an integer of at least 0; got {seed!r}.")
+        if not hasattr(rows, "__len__"):
+            raise ValueError("rows has no length; give a map-style data set or a list.")
+        if len(rows) == 0:
+            raise ValueError("rows is empty; pass at least one graph.")
+        self._rows: Any = rows.with_format("numpy") if hasattr(rows, "with_format") else rows
+        self.processor = processor
+        self.flip_signs = flip_signs
+        self.seed = seed
+        # In shared memory, so that workers that live on through all epochs see the change.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._cache: dict[int, dict[str, Any]] = {}
+        self._lengths: list[int] | None = None
+
+    @property
+    def lengths(self) -> list[int]:
+        """The number of nodes of each graph; prepares all items, unless the rows have a column `num_nodes`."""
+        if self._lengths is None:
+            if "num_nodes" in (getattr(self._rows, "column_names", None) or ()):
+                self._lengths = [int(length) for length in read_column(self._rows, "num_nodes")]
+            else:
+                self._lengths = [len(self._item(index)["node_features"]) for index in range(len(self))]
+        return list(self._lengths)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next item is drawn for."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch; has no effect without flips.
+
+        Accelerate's data loaders call it in a single process, but not where they shard the batches over several
+        processes: there the training loop must.
+        """
+        if epoch < 0:
+            raise ValueError(f"epoch must be at least 0; got {epoch}.")
+        self._epoch.fill_(int(epoch))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Arrays as `SFTGraphProcessor.item` returns them; those without flips are shared, so leave them unchanged."""
+        index = int(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is out of range for {len(self)} graphs.")
+        index %= len(self)
+        item = dict(self._item(index))
+        num_vectors = self.processor.laplacian_vectors
+        if self.flip_signs and num_vectors > 0:
+            rng = np.random.default_rng((self.seed, self.epoch, index))
+            fixed, vectors = np.split(item["node_encodings"], [-num_vectors], axis=1)
+            item["node_encodings"] = np.concatenate([fixed, flip_signs(vectors, rng)], axis=1)
+        return item
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": {}}
+
+    def _item(self, index: int) -> Mapping[str, Any]:
+        if index not in self._cache:
+            try:
+                self._cache[index] = self.processor.item(self._rows[index])
+            except ValueError as error:
+                raise ValueError(f"Row {index}: {error}") from error
+        return self._cache[index]

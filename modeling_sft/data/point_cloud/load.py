@@ -1,0 +1,38 @@
+"""Point-cloud data sets by name."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from ..registry import read_by_name
+from .readers import READERS
+from .rows import point_cloud_rows
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+
+def load_point_cloud_dataset(name: str, data_dir: str | os.PathLike[str] | None = None, **options: Any) -> DatasetDict:
+    """Reads a data set.
+
+    Args:
+        name: one of `READERS`; docs/point_clouds.md lists them with their layouts.
+        data_dir: folder that holds one folder for each data set; for "folder", the folder itself. Not used by "digits"
+            and "primitives".
+        options: what the reader of this data set accepts, see there.
+
+    Returns:
+        DatasetDict with `train` and `test` and, where the source has one, `validation`. Columns: `points` (n, 3)
+        float32, `label` (ClassLabel with the names) and, where the source has them, `normals` (n, 3) float32,
+        `point_features` (n, F) float32 and `point_labels` (n,). Rows come as NumPy arrays.
+
+    Raises:
+        ValueError: for an unknown name or option, for absent files (the message shows the layout and where to get
+            them) and for damaged ones.
+        ImportError: for files that need an optional library that is not installed.
+    """
+    return read_by_name(READERS, "point-cloud", "pointclouds", name, data_dir, options)
+
+
+__all__ = ["load_point_cloud_dataset", "point_cloud_rows"]

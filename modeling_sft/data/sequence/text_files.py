@@ -1,0 +1,141 @@
+"""The user's own labelled texts or pairs of texts in tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...hub.optional import import_optional
+from ..files import damaged
+from ..splits import stratified_indices
+from .files import check_texts
+from .table_labels import check_one_shape, class_names, encode_labels, label_feature
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+LAYOUT = """expected layout:
+  DATA_DIR/train.<kind>, and DATA_DIR/test.<kind> and DATA_DIR/validation.<kind> if there are some
+where <kind> is parquet, csv, tsv, json or jsonl."""
+
+KINDS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
+SPLITS = ("train", "validation", "test")
+
+
+def read_text_files(
+    data_dir: str | os.PathLike[str] | None,
+    text_column: str = "text",
+    label_column: str | None = "label",
+    pair_column: str | None = None,
+    test_fraction: float = 0.1,
+) -> dict[str, Dataset]:
+    """Reads tables with a column of texts, and of labels if there are some.
+
+    Labels that are integers or strings are classes, named by them and sorted; floats are for regression; lists of
+    numbers are several labels at once.
+
+    Args:
+        data_dir: the folder itself.
+        text_column: name of the column of the texts.
+        label_column: of the labels; None for texts alone.
+        pair_column: of the second texts, for pairs.
+        test_fraction: share of the test split where there is no file for it; stratified by class, and always the same
+            for the same file.
+
+    Raises:
+        ValueError: for an absent folder, file or column, one that cannot be read, a row without text or label, labels
+            of different kinds and, in other splits, of other classes than in the training data.
+    """
+    if isinstance(test_fraction, bool) or not isinstance(test_fraction, (int, float)) or not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction must be between 0 and 1, both excluded; got {test_fraction!r}.")
+    if data_dir is None:
+        raise ValueError(f"data_dir is needed for text_files; {LAYOUT}")
+    folder = Path(data_dir)
+    if not folder.is_dir():
+        raise ValueError(f"data_dir {str(folder)!r} is no folder; {LAYOUT}")
+    columns = {"text": text_column, "text_pair": pair_column, "label": label_column}
+    wanted = {name: column for name, column in columns.items() if column is not None}
+    if len(set(wanted.values())) < len(wanted):
+        raise ValueError(f"text_column, pair_column and label_column must differ; got {', '.join(wanted.values())}.")
+
+    tables = {}
+    for split in SPLITS:
+        path = _file_of(folder, split)
+        if path is not None:
+            tables[path] = _read_table(path, split, wanted)
+    rows = {path.stem: table for path, table in _with_labels(tables, wanted).items()}
+    if "test" in rows:
+        return rows
+    train, test = _held_out(rows["train"], test_fraction)
+    return {**rows, "train": rows["train"].select(train), "test": rows["train"].select(test)}
+
+
+def _file_of(folder: Path, split: str) -> Path | None:
+    paths = [folder / f"{split}{suffix}" for suffix in KINDS if (folder / f"{split}{suffix}").is_file()]
+    if len(paths) > 1:
+        raise ValueError(f"{folder} has both {paths[0].name} and {paths[1].name}: leave one of them.")
+    if not paths and split == "train":
+        raise ValueError(f"{folder} has no file train; {LAYOUT}")
+    return paths[0] if paths else None
+
+
+def _read_table(path: Path, split: str, wanted: Mapping[str, str]) -> Dataset:
+    """The wanted columns, with their names in the file; texts are checked."""
+    text_columns = [wanted[name] for name in ("text", "text_pair") if name in wanted]
+    table = _load(path, split, text_columns)
+    for column in wanted.values():
+        if column not in table.column_names:
+            raise damaged(path, f"it has no column {column!r} but {', '.join(table.column_names)}")
+    if len(table) == 0:
+        raise damaged(path, "it has no rows")
+    for column in text_columns:
+        check_texts(path, column, table[column])
+    return table.select_columns(list(wanted.values()))
+
+
+def _with_labels(tables: Mapping[Path, Dataset], wanted: Mapping[str, str]) -> dict[Path, Dataset]:
+    """The tables with columns of the common names; classes are those of the first, the training data."""
+    texts = {column: name for name, column in wanted.items() if name != "label"}
+    if "label" not in wanted:
+        return {path: table.rename_columns(texts) for path, table in tables.items()}
+    column = wanted["label"]
+    rows = {}
+    first: Any = None
+    for number, (path, table) in enumerate(tables.items()):
+        values = table[column][:]
+        if number == 0:
+            names = class_names(path, column, values)
+        labels = encode_labels(path, column, values, names)
+        first = labels[0] if first is None else first
+        check_one_shape(path, column, labels, first)
+        feature = label_feature(labels, names)
+        rows[path] = table.remove_columns(column).rename_columns(texts).add_column("label", labels, feature=feature)
+    return rows
+
+
+def _held_out(rows: Dataset, fraction: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row numbers that stay and that are held out."""
+    if len(rows) == 1:
+        raise ValueError("The file train has a single row, so that none is left to test: add rows or a file test.")
+    is_class = "label" in rows.column_names and hasattr(rows.features["label"], "names")
+    return stratified_indices(rows["label"][:] if is_class else np.zeros(len(rows), dtype=int), fraction, seed=0)
+
+
+def _load(path: Path, split: str, text_columns: Sequence[str]) -> Dataset:
+    datasets = import_optional("datasets", "sequences")
+    options: dict[str, Any] = {}
+    if KINDS[path.suffix] == "csv":
+        # Texts such as 0110 or NA stay as they are; only nothing at all is a missing value.
+        options = {"converters": dict.fromkeys(text_columns, str), "keep_default_na": False, "na_values": [""]}
+        options["sep"] = "\t" if path.suffix == ".tsv" else ","
+    try:
+        return datasets.load_dataset(KINDS[path.suffix], data_files={split: str(path)}, split=split, **options)
+    # Damaged files raise the errors of pandas, Arrow and `datasets`.
+    except Exception as error:
+        cause = error.__cause__ or error
+        raise damaged(path, f"it cannot be read ({type(cause).__name__}: {cause})") from error

@@ -1,0 +1,91 @@
+"""Readouts that the models of all modalities share: from token states to logits."""
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from ..configuration_sft import SFTEncoderConfig
+from ..nn.initialization import unit_variance_linear
+
+
+class SFTPooling(nn.Module):
+    """One vector per row from its real tokens: learned attention weights, mean, maximum, or the first token."""
+
+    def __init__(self, config: SFTEncoderConfig):
+        super().__init__()
+        self.pooling = config.pooling
+        self.weight_proj = nn.Linear(config.hidden_size, 1, bias=False) if config.pooling == "attention" else None
+
+    def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
+        """Pool `(B, N, D)` under the mask `(B, N)` to `(B, D)`."""
+        if self.pooling == "max":
+            states = hidden_states.masked_fill(~mask[..., None], torch.finfo(hidden_states.dtype).min)
+            # amax is faster forward, but its backward compares every element; that of max scatters to the winners.
+            return states.max(1).values if states.requires_grad else states.amax(1)
+        if self.pooling == "first":
+            # Under left padding, the first real token is not at index 0.
+            first = mask.int().argmax(1)[:, None, None].expand(-1, 1, hidden_states.shape[-1])
+            return hidden_states.gather(1, first).squeeze(1)  # take_along_dim would fix the shapes in torch.export
+        dtype = torch.promote_types(hidden_states.dtype, torch.float32)
+        if self.weight_proj is None:
+            weights = mask.to(dtype) / mask.sum(1, keepdim=True).clamp(min=1)
+        else:
+            logits = self.weight_proj(hidden_states).squeeze(-1).to(dtype)
+            weights = logits.masked_fill(~mask, torch.finfo(dtype).min).softmax(-1)
+        return torch.einsum("bn,bnd->bd", weights.to(hidden_states.dtype), hidden_states)
+
+
+class SFTClassificationHead(nn.Module):
+    """Pooling, then two linear layers with the configuration's activation between them."""
+
+    def __init__(self, config: SFTEncoderConfig):
+        super().__init__()
+        self.pooling = SFTPooling(config)
+        self.dense = unit_variance_linear(config.hidden_size, config.hidden_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.out_proj = nn.Linear(config.hidden_size, int(config.num_labels or 0))
+
+    def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
+        """Map token states `(B, N, D)` to logits `(B, num_labels)`."""
+        pooled = self.dropout(self.pooling(hidden_states, mask))
+        return self.out_proj(self.dropout(self.activation(self.dense(pooled))))
+
+
+class SFTSegmentationHead(nn.Module):
+    """Labels every token from its state and the pooled state of its row, by two linear layers."""
+
+    def __init__(self, config: SFTEncoderConfig):
+        super().__init__()
+        self.pooling = SFTPooling(config)
+        self.token_dense = unit_variance_linear(config.hidden_size, config.hidden_size)
+        self.pooled_dense = unit_variance_linear(config.hidden_size, config.hidden_size, bias=False)
+        self.activation = ACT2FN[config.hidden_act]
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.out_proj = nn.Linear(config.hidden_size, int(config.num_labels or 0))
+
+    def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
+        """Map token states `(B, N, D)` to logits `(B, N, num_labels)`."""
+        context = self.pooled_dense(self.pooling(hidden_states, mask))[:, None]
+        return self.out_proj(self.dropout(self.activation(self.token_dense(hidden_states) + context)))
+
+
+class SFTTokenHead(nn.Module):
+    """Dropout and a linear layer on every token."""
+
+    def __init__(self, config: SFTEncoderConfig, num_outputs: int):
+        super().__init__()
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.out_proj = nn.Linear(config.hidden_size, num_outputs)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Map token states `(B, N, D)` to `(B, N, num_outputs)`."""
+        return self.out_proj(self.dropout(hidden_states))
+
+
+__all__ = [
+    "SFTClassificationHead",
+    "SFTPooling",
+    "SFTSegmentationHead",
+    "SFTTokenHead",
+]

@@ -1,0 +1,1 @@
+"""Graphs: models, relation, message passing, encodings, molecules, processor and pipelines."""

@@ -1,0 +1,1 @@
+"""Point clouds: models, relation, geometry, files, processor and pipelines."""

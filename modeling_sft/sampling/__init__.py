@@ -1,0 +1,1 @@
+"""The learned sampler: importance scores, estimators of their gradient, deterministic selection."""

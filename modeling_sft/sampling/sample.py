@@ -1,0 +1,31 @@
+"""What travels from the sampler to the attention: the tokens that a layer attends to."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Sample(NamedTuple):
+    """The tokens that a layer attends to.
+
+    Attributes:
+        indices: `(B, S, K)` long, token of each slot; -1 in unused slots. `N + e` is extra token e.
+        valid: `(B, S, K)` bool, slots in use.
+        weights: `(B, S, K)` float, weight of the sampled token in its mixture (or its gate); `None` for plain tokens.
+        partners: `(B, S, K)` long, unselected token paired with each slot, -1 for none; `None` without pairs.
+        extra_tokens: `(S, E, D)` float, states of the extra tokens; `None` without.
+    """
+
+    indices: Tensor
+    valid: Tensor
+    weights: Tensor | None = None
+    partners: Tensor | None = None
+    extra_tokens: Tensor | None = None
+
+
+# (scores (B, S, N) float, mask (B, N) bool, K, relation inputs of the modality or None) -> indices (B, 1 or S, K).
+Selector = Callable[[Tensor, Tensor, int, tuple | None], Tensor]
+
+
+__all__ = ["Sample", "Selector"]

@@ -1,0 +1,162 @@
+"""Deterministic selection of K tokens by their importance scores (docs/design.md, section 2.4).
+
+Shapes: B rows, N tokens (extra tokens included), S samples (one per layer, or one per head), K sampled tokens.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..nn.checks import can_check_values
+
+# Selection scores are compared on this grid, so that equal tokens stay equal in batches of any shape.
+SCORE_STEPS_PER_UNIT = 2**12
+PROBABILITY_BITS = 40
+# Halvings of the interval in which the offset of the inclusion probabilities is searched.
+OFFSET_BITS = 40
+NEWTON_STEPS = 5
+# How far the Newton steps may miss the root: more than the rounding of single precision.
+NEWTON_ERRORS = (-(2.0**-20), 0.0, 2.0**-20)
+
+
+def _selection_steps(scores: Tensor) -> Tensor:
+    """Scores as integer multiples of 2^-12, bounded so that a position fits beside them in 64 bits."""
+    limit = float(2**36)
+    return (scores * SCORE_STEPS_PER_UNIT).round().clamp(-limit, limit).to(torch.int64)
+
+
+def _selection_keys(steps: Tensor, mask: Tensor) -> tuple[Tensor, int]:
+    """Distinct sort keys, by score and then by lower index; padding gets the returned floor value."""
+    length = steps.shape[-1]
+    positions = torch.arange(length, device=steps.device)
+    floor = -(2**62)
+    return torch.where(mask, steps * length + (length - 1 - positions), floor), floor
+
+
+def topk_selection(scores: Tensor, mask: Tensor, k: int) -> Tensor:
+    """The k tokens of the largest scores, ties (on a grid of 2^-12) to the lower index.
+
+    Args:
+        scores: `(B, S, N)` float.
+        mask: `(B, N)` bool, `True` for real tokens.
+        k: sample size.
+
+    Returns:
+        `(B, S, k)` long, -1 where a row has fewer than k tokens.
+    """
+    keys, floor = _selection_keys(_selection_steps(scores), mask[:, None])
+    # Padded by k candidates rather than cut to N: the shapes stay static in N for export.
+    top = F.pad(keys, (0, k), value=floor).topk(k, dim=-1)
+    return torch.where(top.values > floor, top.indices, -1)
+
+
+def _sorted_by_key(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """The keys of [`_selection_keys`] in descending order, and the positions they came from; `(B, S, N)` each."""
+    if can_check_values(keys):
+        # NumPy sorts plain integers several times faster; the keys say where they came from.
+        values = torch.from_numpy(np.sort(-keys.numpy(), axis=-1)).neg_()
+        return values, keys.shape[-1] - 1 - values % keys.shape[-1]
+    ordered = keys.sort(dim=-1, descending=True)
+    return ordered.values, ordered.indices
+
+
+def _fixed_point_probabilities(distance: Tensor, offset: Tensor) -> Tensor:
+    """1 - exp(-exp(distance + offset)) in units of 2^-40, as long; monotone in the offset."""
+    return (distance + offset).exp_().neg_().expm1_().mul_(-(2.0**PROBABILITY_BITS)).round_().to(torch.int64)
+
+
+def _approximate_offset(distance: Tensor, sizes: Tensor) -> Tensor:
+    """Where the probabilities sum to `sizes`, by Newton steps on logarithms; fails where the scores lie far apart."""
+    weights = distance.double().clamp_(max=100).exp_()
+    rate = torch.full_like(weights[..., :1], 0.4)
+    for _ in range(NEWTON_STEPS):
+        load = weights * -rate
+        missed = load.exp()
+        total = distance.shape[-1] - missed.sum(-1, keepdim=True)
+        slope = -torch.linalg.vecdot(load, missed)[..., None]
+        rate = rate * (sizes / total) ** (total / slope)
+    return rate.log().to(distance.dtype)
+
+
+def _offset(distance: Tensor, sizes: Tensor, counts: Tensor) -> Tensor:
+    """The smallest offset u at which the probabilities sum to `sizes` or more, to within 2e-11 or the last bit.
+
+    Args:
+        distance: `(B, S, N)` float, scores in units of the noise minus the `sizes`-th largest; -inf for padding.
+        sizes: `(B, 1, 1)` long, tokens to take.
+        counts: `(B, 1, 1)` long, real tokens.
+
+    Returns:
+        `(B, S, 1)` in the dtype of `distance`.
+    """
+    target = sizes * 2**PROBABILITY_BITS
+
+    def bracket(candidates: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """The closest of the candidates `(B, S, C)`, `low` and `high` below and above u."""
+        probabilities = _fixed_point_probabilities(distance[:, :, None], candidates[..., None])
+        reached = probabilities.sum(-1) >= target
+        below, above = torch.where(reached, low, candidates), torch.where(reached, candidates, high)
+        return below.amax(-1, keepdim=True), above.amin(-1, keepdim=True)
+
+    # Relative to the k-th largest score, u lies within [-1 - log n, 4]; rows that take all tokens need no search.
+    high = torch.full_like(distance[..., :1], 4.0)
+    low = torch.where(counts > sizes, -1 - counts.to(distance.dtype).log(), high)
+    eager = can_check_values(distance)
+    if eager and distance.dtype == torch.float32:
+        # Start next to the root: five Newton steps replace most bisections. This is done in float32 only, where
+        # bisection ends at the same bit from any start.
+        guess = _approximate_offset(distance, sizes)
+        guess = torch.where((low < guess) & (guess < high), guess, high)
+        low, high = bracket(guess + guess.new_tensor(NEWTON_ERRORS), low, high)
+    # Bisection costs least; many parts at a time keep a traced graph short.
+    parts = 2 if eager else 16
+    fractions = torch.arange(1, parts, dtype=distance.dtype, device=distance.device) / parts
+    for _ in range(math.ceil(OFFSET_BITS / math.log2(parts))):
+        candidates = low + (high - low) * fractions
+        if eager and not bool(((low < candidates) & (candidates < high)).any()):
+            break
+        low, high = bracket(candidates, low, high)
+    return high
+
+
+def systematic_selection(scores: Tensor, mask: Tensor, k: int, noise: float) -> Tensor:
+    """k tokens whose frequencies follow the inclusion probabilities of Gumbel top-k sampling, without randomness.
+
+    The probabilities are pi_i = 1 - exp(-exp(s_i / noise + u)) with u such that they sum to k. In score order, the
+    tokens are taken at which the running sum of pi passes 1/2, 3/2, ..., k - 1/2 (systematic sampling with a fixed
+    start). Sums run in 64-bit integers: exactly k distinct tokens, independent of padding and batch shape.
+
+    Args:
+        scores: `(B, S, N)` float.
+        mask: `(B, N)` bool, `True` for real tokens.
+        k: sample size.
+        noise: factor of the Gumbel noise that the scores were trained with; above 0.
+
+    Returns:
+        `(B, S, k)` long, -1 where a row has fewer than k tokens.
+    """
+    steps = _selection_steps(scores)
+    keys, floor = _selection_keys(steps, mask[:, None])
+    ordered_keys, order = _sorted_by_key(keys)
+    counts = mask.sum(-1)[:, None, None]
+    sizes = counts.clamp(max=k)
+
+    ordered_steps = steps.gather(-1, order)
+    threshold = ordered_steps.gather(-1, (sizes - 1).clamp(min=0).expand(*steps.shape[:-1], 1))
+    distance = (ordered_steps - threshold).to(scores.dtype) / (SCORE_STEPS_PER_UNIT * noise)
+    distance = distance.masked_fill(ordered_keys == floor, -torch.inf)
+
+    probabilities = _fixed_point_probabilities(distance, _offset(distance, sizes, counts))
+    total = probabilities.cumsum(-1) + 2 ** (PROBABILITY_BITS - 1)
+    rank = total >> PROBABILITY_BITS
+    picked = (rank > (total - probabilities) >> PROBABILITY_BITS) & (rank <= sizes)
+    slots = torch.where(picked, rank - 1, k)
+    # Slot k collects the tokens that were not picked.
+    indices = slots.new_full((*slots.shape[:-1], k + 1), -1)
+    return indices.scatter(-1, slots, order)[..., :k]
+
+
+__all__ = ["systematic_selection", "topk_selection"]

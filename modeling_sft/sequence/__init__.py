@@ -1,0 +1,1 @@
+"""Sequences: models, relation, local mixing, tokenizers and the feature extractor."""
