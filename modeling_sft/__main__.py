@@ -1,7 +1,7 @@
-"""`python -m modeling_sft`."""
+"""`python -m modeling_sft`: the command `sft`."""
 
 import sys
 
-from .command_line import main
+from .cli import main
 
 sys.exit(main())

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor, AutoTokenizer, pipeline
 
 from modeling_sft import AutoModelForPointCloudClassification, SFTForPointCloudClassification, SFTPointCloudProcessor
-from modeling_sft.command_line import main
+from modeling_sft.cli import main
 from modeling_sft.publishing import prepare
 from modeling_sft.training import evaluate, train
 from security.hostile import Trap, add_hostile_code, change_json
