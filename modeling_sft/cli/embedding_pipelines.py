@@ -34,7 +34,8 @@ class TextEmbeddingPipeline(FeatureExtractionPipeline):
 
     def _batch(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
         texts = [item["text"] for item in items]
-        batch = self.feature_extractor(texts, padding=True, truncation=True, return_tensors="pt").to(self.device)
+        tokenizer: Any = self.feature_extractor
+        batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(self.device)
         for text, length in zip(texts, batch["attention_mask"].sum(1).tolist(), strict=True):
             if length == 0:
                 raise ValueError(f"The text {text!r} has no token that the tokenizer knows.")

@@ -1,6 +1,7 @@
 """The command `sft` as a whole: its words, its help, and how errors end."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,14 @@ def test_wrong_words_and_help(capsys):
             main(words)
         help_text = capsys.readouterr().out
         assert ended.value.code == 0 and all(part in help_text for part in parts)
+
+
+def test_the_module_is_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["modeling_sft/__main__.py", "info", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("modeling_sft", run_name="__main__")
+    assert ended.value.code == 2 and "no saved model" in capsys.readouterr().err
+    assert sys.argv[0] == "sft"
 
 
 @pytest.mark.slow
