@@ -83,7 +83,7 @@ def _parser(program: str, description: str, epilog: str) -> argparse.ArgumentPar
     # The formatter keeps the lines of examples, and with them those of descriptions.
     return argparse.ArgumentParser(
         prog=program,
-        description=textwrap.fill(description, shutil.get_terminal_size().columns - 2),
+        description=textwrap.fill(description, max(20, shutil.get_terminal_size().columns - 2)),
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
