@@ -23,8 +23,8 @@ FLOORS = (
     ("modeling_sft.presets", "modeling_sft.data"),
     ("modeling_sft.training",),
     ("modeling_sft.publishing",),
-    ("modeling_sft.cli", "modeling_sft.__main__"),
-    ("lab",),
+    ("modeling_sft.cli",),
+    ("modeling_sft.__main__", "lab"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = {

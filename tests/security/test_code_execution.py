@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor, AutoTokenizer, pipeline
 
 from modeling_sft import AutoModelForPointCloudClassification, SFTForPointCloudClassification, SFTPointCloudProcessor
-from modeling_sft.command_line import main
+from modeling_sft.cli import main
 from modeling_sft.publishing import prepare
 from modeling_sft.training import evaluate, train
 from paths import ROOT
@@ -70,7 +70,8 @@ def test_command_line_evaluation_and_publishing_run_no_code_of_a_folder(run, mar
     assert prepare(run, "lab/digits").files
     assert main(["info", str(run)]) == 0
     # The digits' model wants a feature that the file lacks: an error, after everything was loaded.
-    assert main(["predict", str(run), str(run.parent / "cloud.npy")]) in (0, 1, 2)
+    for words in (["predict"], ["embed", "--output", str(run.parent / "vectors.npy")]):
+        assert main([*words, str(run), str(run.parent / "cloud.npy")]) in (0, 1, 2)
     assert "accuracy" in capsys.readouterr().out
 
 

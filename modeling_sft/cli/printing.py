@@ -1,0 +1,22 @@
+"""How commands print their results: as aligned text, or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def print_result(result: Any, text: Callable[[Any], str], as_json: bool) -> None:
+    """Print a result as JSON, or as the text that a function makes of it."""
+    print(json.dumps(result, indent=2, ensure_ascii=False, default=_as_list) if as_json else text(result))
+
+
+def aligned(entries: Mapping[str, Any]) -> str:
+    """One line per name and value, with all values in one column."""
+    width = max(map(len, entries))
+    return "\n".join(f"  {name.ljust(width)}  {value}".rstrip() for name, value in entries.items())
+
+
+def _as_list(value: Any) -> Any:
+    return value.tolist()
