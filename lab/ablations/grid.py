@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from modeling_sft.hub.optional import import_optional
 
 from .differences import Difference, reference_of, values_by_seed
 from .inference import inference_label
@@ -47,23 +48,22 @@ def grid_averages(comparison: Mapping[str, Any]) -> list[Average]:
         for variant in comparison["variants"].values()
         for entry in variant["inference"]
     ]
-    reference = reference_of(comparison)
-    if reference is None or len({tuple(settings) for settings, _ in cells}) > 1:
-        return []
-    values = {name: list(dict.fromkeys(settings[name] for settings, _ in cells)) for name in cells[0][0]}
-    varied = [name for name in values if len(values[name]) > 1]
-    seeds = set(cells[0][1])
-    is_whole = len(cells) == math.prod(map(len, values.values())) and seeds and all(set(c) == seeds for _, c in cells)
-    if not is_whole or len([name for name in varied if name != INFERENCE]) < 2:
+    pandas = import_optional("pandas", "train")
+    # One row per evaluation, and NaN where it lacks a setting or a seed.
+    settings, values = pandas.DataFrame([each for each, _ in cells]), pandas.DataFrame([each for _, each in cells])
+    numbers, reference = settings.nunique(), reference_of(comparison)
+    is_full = all(table.size > 0 and table.notna().to_numpy().all() for table in (settings, values))
+    is_whole = is_full and len(cells) == numbers.prod()
+    if reference is None or not is_whole or (numbers.drop(INFERENCE) > 1).sum() < 2:
         return []
     of_reference = _settings_of(reference) | {INFERENCE: inference_label(reference["inference"][0]["settings"])}
     averages = []
-    for name in varied:
-        means = {value: _mean([c for settings, c in cells if settings[name] == value]) for value in values[name]}
-        base = means[of_reference[name]]
+    for name in numbers.index[numbers > 1]:
+        means = values.groupby(settings[name], sort=False).mean()
+        base = of_reference[name]
         averages += [
-            Average(name, value, value == of_reference[name], mean, Difference.of([mean[s] - base[s] for s in mean]))
-            for value, mean in means.items()
+            Average(name, value, value == base, mean.to_dict(), Difference.of(mean - means.loc[base]))
+            for value, mean in means.iterrows()
         ]
     return averages
 
@@ -71,7 +71,3 @@ def grid_averages(comparison: Mapping[str, Any]) -> list[Average]:
 def _settings_of(variant: Mapping[str, Any]) -> dict[str, str]:
     pairs = (override.partition("=") for override in variant["overrides"])
     return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def _mean(cells: list[dict[Any, float]]) -> dict[Any, float]:
-    return {seed: sum(cell[seed] for cell in cells) / len(cells) for seed in cells[0]}

@@ -1,9 +1,11 @@
 """Files of single clouds and meshes: whole and valid, or a ValueError that names the file.
 
-Text is read strictly, line by line; the binary mesh formats and the triangulation of polygons are trimesh's. What a
-format lets one know about its length is checked: the counts of OFF, PLY and binary STL, the shapes of npy, npz and
-h5, the `endsolid` of ASCII STL. OBJ and plain text carry none, so a file of these that was cut between two lines is a
-shorter file; and in any text format, a cut within the last number of the last line goes unseen.
+The binary formats of meshes and the triangulation of polygons are trimesh's. Text is read here, strictly and line by
+line: trimesh takes a text that was cut or damaged for a mesh of fewer faces, rounds text PLY to the types of its
+header, and sorts the faces of an OBJ by material. What a format lets one know about its length is checked: the counts
+of OFF, PLY and binary STL, the shapes of npy, npz and h5, the `endsolid` of ASCII STL. OBJ and plain text carry none,
+so a file of these that was cut between two lines is a shorter file; and in any text format, a cut within the last
+number of the last line goes unseen.
 """
 
 from __future__ import annotations
@@ -13,20 +15,22 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..hub.optional import import_optional
 from .seeding import MESH_STREAM, Seed, generator, is_integer, seed_words
 
 _LARGEST_VALUE = 1e38
-_PLY_TYPES = {
-    **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4"},
-    **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4"},
-    **{"double": "f8", "float64": "f8", "int64": "i8", "uint64": "u8"},
-}
+_PLY_FLOATS = ("float", "float32", "double", "float64")
+_PLY_HEADER = re.compile(
+    rb"ply[ \t\r]*\nformat[ \t]+(ascii|binary_little_endian|binary_big_endian)[ \t]+\S+[ \t\r]*\n"
+    rb"((element[ \t]+\S+[ \t]+\d+|property([ \t]+list[ \t]+\S+)?[ \t]+\S+[ \t]+\S+)[ \t\r]*\n)*"
+)
 
 
 class _Mesh(NamedTuple):
@@ -36,25 +40,8 @@ class _Mesh(NamedTuple):
     """(t, 3) indices of vertices."""
 
 
-class _PlyProperty(NamedTuple):
-    name: str
-    type: str
-    """A NumPy type without byte order."""
-    count_type: str | None
-    """The type of a list's length; None for a single value."""
-
-
-class _PlyElement(NamedTuple):
-    name: str
-    length: int
-    properties: list[_PlyProperty]
-
-    @property
-    def has_lists(self) -> bool:
-        return any(entry.count_type for entry in self.properties)
-
-
 _Cloud = dict[str, NDArray[np.float64]]
+_PlyElements = dict[str, dict[str, Any]]
 
 
 def is_point_cloud_path(value: object) -> bool:
@@ -89,7 +76,7 @@ def load_point_cloud(
         ValueError: naming the file: if it is absent, empty, truncated, damaged or of another kind, has an unknown
             suffix, holds NaN, infinite or huge values, or has no face with an area; and for a bad `num_mesh_points`
             or `seed`.
-        ImportError: without trimesh (meshes) or h5py (h5).
+        ImportError: without trimesh (meshes and binary PLY) or h5py (h5).
     """
     if not is_integer(num_mesh_points) or num_mesh_points < 1:
         raise ValueError(f"num_mesh_points must be an integer of at least 1; got {num_mesh_points!r}.")
@@ -182,21 +169,8 @@ def _numbers(rows: Sequence[Sequence[str]], columns: int, what: str) -> NDArray[
 
 
 def _polygon_mesh(vertices: NDArray[np.float64], polygons: Sequence[Sequence[int]]) -> _Mesh:
-    triangles = _trimesh().geometry.triangulate_quads(polygons)
+    triangles = import_optional("trimesh", "pointclouds").geometry.triangulate_quads(polygons)
     return _Mesh(vertices, np.asarray(triangles, dtype=np.int64))
-
-
-def _trimesh() -> Any:
-    try:
-        import trimesh
-    except ImportError as error:
-        raise ImportError('Reading meshes needs trimesh: pip install "modeling-sft[pointclouds]".') from error
-    return trimesh
-
-
-def _load_binary_mesh(data: bytes, kind: str) -> Any:
-    # From memory, so that nothing beside the file can be found; unprocessed, so that no vertex is merged or moved.
-    return _trimesh().load_mesh(io.BytesIO(data), file_type=kind, process=False, skip_materials=True)
 
 
 def _read_off(path: Path) -> _Mesh:
@@ -247,7 +221,9 @@ def _read_stl(path: Path) -> _Mesh:
     if len(data) == 84 + 50 * count:
         if count == 0:
             raise ValueError("it has no faces")
-        mesh = _load_binary_mesh(data, "stl")
+        # Unprocessed, so that no vertex is merged or moved.
+        trimesh = import_optional("trimesh", "pointclouds")
+        mesh = trimesh.load_mesh(io.BytesIO(data), file_type="stl", process=False)
         return _Mesh(np.asarray(mesh.vertices), np.asarray(mesh.faces))
     lines = [line.split() for line in _text_lines(data)]
     keywords = [line[0].lower() for line in lines]
@@ -260,116 +236,82 @@ def _read_stl(path: Path) -> _Mesh:
     if inner != facet * (len(inner) // len(facet)):
         raise ValueError("its lines are not whole facets of three vertices")
     vertices = _numbers([line[1:] for line, keyword in zip(lines, keywords) if keyword == "vertex"], 3, "the vertex")
-    _trimesh()
     return _Mesh(vertices, np.arange(len(vertices)).reshape(-1, 3))
 
 
 def _read_ply(path: Path) -> _Mesh | _Cloud:
     data = path.read_bytes()
-    kind, elements, start = _ply_header(data)
-    counts = {element.name: element.length for element in elements}
-    if counts.get("vertex", 0) == 0:
-        raise ValueError("it has no vertices")
-    if kind == "ascii":
-        values = _ply_text(elements, data[start:])
-    elif counts.get("face", 0) > 0:
-        return _ply_binary_mesh(data, counts["vertex"])
-    else:
-        values = _ply_binary_vertices(elements, data[start:], "<" if kind == "binary_little_endian" else ">")
-    vertices = np.stack([np.asarray(values["vertex"][axis], dtype=np.float64) for axis in "xyz"], axis=1)
-    if counts.get("face", 0) > 0:
-        face = values["face"]
-        return _polygon_mesh(vertices, face["vertex_indices"] if "vertex_indices" in face else face["vertex_index"])
-    cloud = {"points": vertices}
-    if any(axis in values["vertex"] for axis in ("nx", "ny", "nz")):
-        cloud["normals"] = np.stack([np.asarray(values["vertex"][axis]) for axis in ("nx", "ny", "nz")], axis=1)
-    return cloud
-
-
-def _ply_header(data: bytes) -> tuple[str, list[_PlyElement], int]:
-    """The format, the elements and where their data begin."""
     end = re.search(rb"^end_header[ \t]*\r?\n", data, re.MULTILINE)
     if not data.startswith(b"ply") or end is None:
         raise ValueError("it has no whole PLY header")
-    kind, elements = "", []
-    for line in data[: end.start()].decode("latin-1").splitlines()[1:]:
-        words = line.split()
-        if not words or words[0] in ("comment", "obj_info"):
-            continue
-        if words[0] == "format" and len(words) == 3:
-            kind = words[1]
-        elif words[0] == "element" and len(words) == 3 and words[2].isdecimal():
-            elements.append(_PlyElement(words[1], int(words[2]), []))
-        elif words[0] == "property" and elements and len(words) == 3:
-            elements[-1].properties.append(_PlyProperty(words[2], _PLY_TYPES[words[1]], None))
-        elif words[0] == "property" and elements and len(words) == 5 and words[1] == "list":
-            elements[-1].properties.append(_PlyProperty(words[4], _PLY_TYPES[words[3]], _PLY_TYPES[words[2]]))
-        else:
-            raise ValueError(f"its header has the line {line!r}")
-    if kind not in ("ascii", "binary_little_endian", "binary_big_endian"):
-        raise ValueError(f"its header has the format {kind!r}")
-    return kind, elements, end.end()
+    # Without what trimesh stumbles over: comments, which are in any encoding, and elements of length 0.
+    header = re.sub(rb"^((comment|obj_info)\b.*|[ \t\r]*)\n", b"", data[: end.start()], flags=re.MULTILINE)
+    header = re.sub(rb"^element[ \t]+\S+[ \t]+0+[ \t\r]*\n(property\b.*\n)*", b"", header, flags=re.MULTILINE)
+    kind = _PLY_HEADER.fullmatch(header)
+    if kind is None:
+        raise ValueError("its header has an unknown format or line")
+    elements = (_ply_text if kind[1] == b"ascii" else _ply_binary)(header, data[end.end() :])
+    if "vertex" not in elements:
+        raise ValueError("it has no vertices")
+    vertex, face = elements["vertex"], elements.get("face")
+    points = _ply_table(vertex, ("x", "y", "z"))
+    if face is not None:
+        return _polygon_mesh(points, face["vertex_indices"] if "vertex_indices" in face else face["vertex_index"])
+    names = ("nx", "ny", "nz")
+    return {"points": points} | ({"normals": _ply_table(vertex, names)} if vertex.keys() & set(names) else {})
 
 
-def _ply_text(elements: list[_PlyElement], data: bytes) -> dict[str, dict[str, list[Any]]]:
+def _ply_table(element: Mapping[str, Any], names: Sequence[str]) -> NDArray[np.float64]:
+    return np.stack([np.asarray(element[name], dtype=np.float64) for name in names], axis=1)
+
+
+def _ply_text(header: bytes, body: bytes) -> _PlyElements:
     """The values by element and property, one entry per line."""
-    lines = [line for line in data.decode("latin-1").splitlines() if line.strip()]
-    if len(lines) != sum(element.length for element in elements):
-        raise ValueError(
-            f"its header announces {sum(element.length for element in elements)} lines; it has {len(lines)}"
-        )
+    lines = [line.split() for line in body.decode("latin-1").splitlines() if line.strip()]
+    parts = re.split(r"^element\s", header.decode("latin-1"), flags=re.MULTILINE)[1:]
+    layout = [[line.split() for line in part.splitlines()] for part in parts]
+    announced = sum(int(length) for (_, length), *_ in layout)
+    if len(lines) != announced:
+        raise ValueError(f"its header announces {announced} lines; it has {len(lines)}")
     rows = iter(lines)
-    values: dict[str, dict[str, list[Any]]] = {}
-    for element in elements:
-        columns = values[element.name] = {entry.name: [] for entry in element.properties}
-        for _ in range(element.length):
-            words = next(rows).split()
+    elements: _PlyElements = {}
+    for (name, length), *properties in layout:
+        columns = elements[name] = {words[-1]: [] for words in properties}
+        for row in islice(rows, int(length)):
             position = 0
-            for entry in element.properties:
-                convert = float if entry.type[0] == "f" else int
-                length = 1
-                if entry.count_type is not None:
-                    length, position = int(words[position]), position + 1
-                row = [convert(word) for word in words[position : position + length]]
-                columns[entry.name].append(row if entry.count_type is not None else row[0])
-                position += length
-            if position != len(words):
-                raise ValueError(
-                    f"the {element.name} {' '.join(words)!r} does not fit its header; it may be truncated"
-                )
-    return values
+            for _, *types, entry in properties:
+                is_list, convert = types[0] == "list", float if types[-1] in _PLY_FLOATS else int
+                start = position + is_list
+                position = start + (int(row[position]) if is_list else 1)
+                values = [convert(word) for word in row[start:position]]
+                columns[entry].append(values if is_list else values[0])
+            if position != len(row):
+                raise ValueError(f"the {name} {' '.join(row)!r} does not fit its header; it may be truncated")
+    return elements
 
 
-def _ply_binary_vertices(elements: list[_PlyElement], data: bytes, order: str) -> dict[str, Any]:
-    filled = [element for element in elements if element.length > 0]
-    offset, vertices = 0, None
-    for element in filled:
-        if element.has_lists:
-            break
-        dtype = np.dtype([(entry.name, order + entry.type) for entry in element.properties])
-        if element.name == "vertex":
-            vertices = (dtype, element.length, offset)
-        offset += dtype.itemsize * element.length
-    if vertices is None:
-        raise ValueError("lists precede its vertices; save the vertices first")
-    whole = len(data) == offset or (len(data) > offset and any(element.has_lists for element in filled))
-    if not whole:
-        raise ValueError(f"its header announces {offset} bytes of data; it has {len(data)}")
-    table = np.frombuffer(data, dtype=vertices[0], count=vertices[1], offset=vertices[2])
-    return {"vertex": {name: table[name] for name in table.dtype.names or ()}}
+def _ply_binary(header: bytes, body: bytes) -> _PlyElements:
+    """The values by element and property; those of a list in rows."""
+    # From memory, so that nothing beside the file can be found.
+    file = io.BytesIO(header + b"end_header\n" + body)
+    loaded = import_optional("trimesh", "pointclouds").exchange.ply.load_ply(file, skip_materials=True)
+    elements = loaded["metadata"]["_ply_raw"]
+    # trimesh takes a file that ends before the lists of an element for one without them.
+    if len(elements) != header.count(b"\nelement"):
+        raise ValueError(f"it has no more than its elements {', '.join(elements)}; it is truncated")
+    return {
+        name: {entry: _ply_column(entry, element["data"][entry]) for entry in element["properties"]}
+        for name, element in elements.items()
+    }
 
 
-def _ply_binary_mesh(data: bytes, num_vertices: int) -> _Mesh:
-    mesh = _load_binary_mesh(data, "ply")
-    faces = mesh.metadata["_ply_raw"]["face"]["data"]
+def _ply_column(name: str, values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype.names is None:
+        return values
     # trimesh takes the length of the first list for that of all.
-    for name in faces.dtype.names:
-        parts = faces[name]
-        if parts.dtype.names is not None and not (parts["f0"] == parts["f1"].shape[-1]).all():
-            raise ValueError(f"its lists {name} differ in length; triangulate the mesh or save it as text")
-    if len(mesh.vertices) != num_vertices:
-        raise ValueError(f"its header announces {num_vertices} vertices; it has {len(mesh.vertices)}")
-    return _Mesh(np.asarray(mesh.vertices), np.asarray(mesh.faces))
+    if not (values["f0"] == values["f1"].shape[-1]).all():
+        raise ValueError(f"its lists {name} differ in length; triangulate the mesh or save it as text")
+    return values["f1"]
 
 
 def _read_text(path: Path) -> _Cloud:
@@ -418,10 +360,7 @@ def _read_npz(path: Path) -> _Cloud:
 
 
 def _read_h5(path: Path) -> _Cloud:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError('Reading h5 files needs h5py: pip install "modeling-sft[pointclouds]".') from error
+    h5py = import_optional("h5py", "pointclouds")
     cloud = {}
     with h5py.File(path, "r") as file:
         for name, aliases in (("points", ("points", "data")), ("normals", ("normals", "normal"))):

@@ -63,6 +63,7 @@ CLOUDS = {
     "binary.ply": ply_cloud("binary_little_endian", "<"),
     "big.ply": ply_cloud("binary_big_endian", ">"),
     "text.ply": ply_cloud("ascii"),
+    "noted.ply": ply_cloud("binary_little_endian", "<").replace(b"by hand", b"\xe0 la main"),
     "spaces.xyz": text(np.hstack([POINTS, NORMALS])),
     "commas.TXT": text(np.hstack([POINTS, NORMALS]), ","),
     "named.csv": b"x, y, z, nx, ny, nz\n" + text(np.hstack([POINTS, NORMALS]), ", "),
@@ -239,8 +240,10 @@ def test_a_cut_text_without_counts_is_a_shorter_cloud(tmp_path):
         ("a.stl", MESHES["text.stl"].rsplit(b"endsolid", 1)[0], "endsolid"),
         ("a.ply", ply_cloud("ascii").replace(b"nz", b"mz"), "nz"),
         ("a.ply", ply_cloud("ascii").replace(b"vertex 20", b"vertex 19"), "19 lines"),
-        ("a.ply", ply_cloud("binary_little_endian", "<").replace(b"vertex 20", b"vertex 19"), "912 bytes"),
+        ("a.ply", ply_cloud("binary_little_endian", "<").replace(b"vertex 20", b"vertex 19"), "unexpected length"),
         ("a.ply", ply_cloud("ascii 1.0 #"), "format"),
+        # Its 12 faces of 13 bytes are cut off.
+        ("a.ply", MESHES["mesh.ply"][: -12 * 13], "truncated"),
         ("a.txt", b"1 2 3 4\n", "3 .x y z. or 6"),
         ("a.txt", b"1,,2,3\n", "3 .x y z. or 6"),
         ("a.csv", b"a,b,c\n1,2,3\n", "could not convert"),
@@ -326,7 +329,7 @@ def test_h5_reads_no_other_file_and_nothing_unwritten(tmp_path):
 @pytest.mark.parametrize(("library", "name"), [("trimesh", "mesh.off"), ("trimesh", "mesh.ply"), ("h5py", "plain.h5")])
 def test_missing_libraries_are_named(library, name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(ImportError, match=rf"{library}: pip install .modeling-sft\[pointclouds\]"):
+    with pytest.raises(ImportError, match=rf"`{library}`: pip install .modeling-sft\[pointclouds\]"):
         load(tmp_path, name, {**CLOUDS, **MESHES}[name])
 
 
