@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..hub.values import require_integer
+
 
 class TokenBudgetBatchSampler(torch.utils.data.Sampler[list[int]]):
     """Batches of rows of similar length (nodes or tokens), whose padded tokens B * N stay within a budget.
@@ -146,8 +148,7 @@ def _as_lengths(lengths: Sequence[int]) -> NDArray[np.int64]:
 
 
 def _as_seed(seed: int) -> int:
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed must be an integer of at least 0; got {seed!r}.")
+    require_integer("seed", seed, 0)
     return seed
 
 

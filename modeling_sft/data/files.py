@@ -59,16 +59,6 @@ def read_archive(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def check_positive_integer(name: str, value: Any) -> None:
-    """Checks an option.
-
-    Raises:
-        ValueError: if it is no integer above 0.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a positive integer; got {value!r}.")
-
-
 def check_labels(path: Path, name: str, labels: NDArray[Any], shape: tuple[int, ...], num_classes: int) -> None:
     """Checks integer labels of the given shape from 0 to `num_classes` - 1.
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..hub.optional import import_optional
+from ..hub.values import require_integer
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -117,7 +118,7 @@ def _holds_classes(dataset: Dataset, column: str) -> bool:
 def _check_fraction_and_seed(fraction: float, seed: int) -> None:
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must be between 0 and 1, both excluded; got {fraction!r}.")
-    check_seed(seed)
+    require_integer("seed", seed, 0, 2**32 - 1)
 
 
 def stratified_folds(labels: ArrayLike, num_folds: int, seed: int) -> NDArray[np.int64]:
@@ -125,7 +126,7 @@ def stratified_folds(labels: ArrayLike, num_folds: int, seed: int) -> NDArray[np
 
     Args:
         labels: (n,) class ids.
-        num_folds: from 2 to the size of the largest class.
+        num_folds: from 2 to the number of rows of the largest class.
         seed: an integer from 0 to 2**32 - 1; the folds are a pure function of it and of the labels.
 
     Returns:
@@ -138,11 +139,8 @@ def stratified_folds(labels: ArrayLike, num_folds: int, seed: int) -> NDArray[np
     if classes.ndim != 1 or classes.dtype.kind not in "iu":
         raise ValueError(f"labels must be one integer per row to stratify by; got shape {classes.shape}.")
     largest = int(np.unique(classes, return_counts=True)[1].max(initial=0))
-    if isinstance(num_folds, bool) or not isinstance(num_folds, int) or not 2 <= num_folds <= largest:
-        raise ValueError(
-            f"num_folds must be an integer from 2 to {largest}, the rows of the largest class; got {num_folds!r}."
-        )
-    check_seed(seed)
+    require_integer("num_folds", num_folds, 2, largest)
+    require_integer("seed", seed, 0, 2**32 - 1)
     splitter = import_optional("sklearn.model_selection", "graphs").StratifiedKFold(
         num_folds, shuffle=True, random_state=seed
     )
@@ -150,13 +148,3 @@ def stratified_folds(labels: ArrayLike, num_folds: int, seed: int) -> NDArray[np
     for fold, (_, rows) in enumerate(splitter.split(classes, classes)):
         folds[rows] = fold
     return folds
-
-
-def check_seed(seed: int) -> None:
-    """Checks a seed of `numpy.random.RandomState`.
-
-    Raises:
-        ValueError: if it is out of range.
-    """
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be an integer from 0 to 2**32 - 1; got {seed!r}.")

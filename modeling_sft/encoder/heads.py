@@ -6,6 +6,8 @@ from transformers.activations import ACT2FN
 
 from ..configuration_sft import SFTEncoderConfig
 from ..nn.initialization import unit_variance_linear
+from .losses import classification_loss, token_classification_loss
+from .outputs import SFTClassifierOutput, SFTModelOutput
 
 
 class SFTPooling(nn.Module):
@@ -38,6 +40,8 @@ class SFTPooling(nn.Module):
 class SFTClassificationHead(nn.Module):
     """Pooling, then two linear layers with the configuration's activation between them."""
 
+    labels_tokens = False
+
     def __init__(self, config: SFTEncoderConfig):
         super().__init__()
         self.pooling = SFTPooling(config)
@@ -54,6 +58,8 @@ class SFTClassificationHead(nn.Module):
 
 class SFTSegmentationHead(nn.Module):
     """Labels every token from its state and the pooled state of its row, by two linear layers."""
+
+    labels_tokens = True
 
     def __init__(self, config: SFTEncoderConfig):
         super().__init__()
@@ -73,14 +79,47 @@ class SFTSegmentationHead(nn.Module):
 class SFTTokenHead(nn.Module):
     """Dropout and a linear layer on every token."""
 
+    labels_tokens = True
+
     def __init__(self, config: SFTEncoderConfig, num_outputs: int):
         super().__init__()
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.out_proj = nn.Linear(config.hidden_size, num_outputs)
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """Map token states `(B, N, D)` to `(B, N, num_outputs)`."""
+    def forward(self, hidden_states: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map token states `(B, N, D)` to `(B, N, num_outputs)`; the mask has no effect."""
         return self.out_proj(self.dropout(hidden_states))
+
+
+def answer(
+    head: nn.Module,
+    outputs: SFTModelOutput,
+    mask: Tensor,
+    labels: Tensor | None,
+    config: SFTEncoderConfig,
+    num_items_in_batch: Tensor | int | None = None,
+) -> SFTClassifierOutput:
+    """What a model with a head returns: the logits, and with labels the loss.
+
+    Args:
+        head: from token states `(B, N, D)` and a mask to logits; its `labels_tokens` says whether it labels every
+            token or whole rows.
+        outputs: of the backbone.
+        mask: `(B, N)` bool.
+        labels: as in [`classification_loss`] and [`token_classification_loss`], or `None`.
+        config: gives `problem_type` and `num_labels`.
+        num_items_in_batch: as in [`classification_loss`].
+
+    Raises:
+        ValueError: the labels' shape or values do not fit.
+    """
+    logits = head(outputs.last_hidden_state, mask)
+    loss = None
+    if labels is not None and head.labels_tokens:
+        loss = token_classification_loss(logits, labels, mask, config, num_items_in_batch)
+    elif labels is not None:
+        loss = classification_loss(logits, labels, config, num_items_in_batch)
+    return SFTClassifierOutput.of(outputs, logits, loss)
 
 
 __all__ = [
@@ -88,4 +127,5 @@ __all__ = [
     "SFTPooling",
     "SFTSegmentationHead",
     "SFTTokenHead",
+    "answer",
 ]

@@ -17,6 +17,7 @@ from ..attention.relation import SFTRelation
 from ..configuration_sft import SFTEncoderConfig
 from ..hub.checkpoint_files import check_shard_indices, saved_at_once
 from ..hub.remote_code import class_reference, write_code
+from ..hub.values import require_integer
 from ..nn.initialization import start_with_unit_variance
 from ..sampling.sample import Selector
 from ..sampling.sampler import SFTSampler
@@ -169,8 +170,7 @@ class SFTPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: not an integer of at least 1.
         """
-        if isinstance(num_sampled_tokens, bool) or not isinstance(num_sampled_tokens, int) or num_sampled_tokens < 1:
-            raise ValueError(f"`num_sampled_tokens` is {num_sampled_tokens!r}: use an integer of at least 1.")
+        require_integer("num_sampled_tokens", num_sampled_tokens, 1)
         self.config.num_sampled_tokens = num_sampled_tokens
 
     def set_sampling_noise(self, sampling_noise: float) -> None:

@@ -9,8 +9,8 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration_sft import SFTGraphConfig
 from ..encoder.encoder import SFTEncoder
-from ..encoder.heads import SFTClassificationHead, SFTTokenHead
-from ..encoder.losses import classification_loss, link_loss, token_classification_loss
+from ..encoder.heads import SFTClassificationHead, SFTTokenHead, answer
+from ..encoder.losses import classification_loss, link_loss
 from ..encoder.outputs import SFTClassifierOutput, SFTModelOutput
 from ..encoder.pretrained import SFTPreTrainedModel
 from ..nn.checks import can_check_values, check_finite, check_range, check_shape, resolve_mask
@@ -267,12 +267,8 @@ class SFTForNodeClassification(SFTGraphPreTrainedModel):
         outputs = self.sft(
             node_features, edge_index, edge_features, edge_mask, node_encodings, attention_mask, **kwargs
         )
-        logits = self.classifier(outputs.last_hidden_state)
-        loss = None
-        if labels is not None:
-            mask = resolve_mask(attention_mask, node_features)
-            loss = token_classification_loss(logits, labels, mask, self.config, num_items_in_batch)
-        return SFTClassifierOutput.of(outputs, logits, loss)
+        mask = resolve_mask(attention_mask, outputs.last_hidden_state)
+        return answer(self.classifier, outputs, mask, labels, self.config, num_items_in_batch)
 
 
 class SFTForLinkPrediction(SFTGraphPreTrainedModel):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from transformers.feature_extraction_utils import BatchFeature
 
 from ..hub.processing import SFTProcessor
+from ..hub.values import require_integer
 from ..nn.checks import IGNORED_LABEL
 from .encodings import laplacian_encodings, random_walk_encodings
 from .inputs import check_graph, graph_from_networkx, graph_from_pyg, graphs_from_pyg_batch
@@ -60,8 +61,7 @@ class SFTGraphProcessor(SFTProcessor):
         **kwargs: Any,
     ) -> None:
         for name, count in (("random_walk_steps", random_walk_steps), ("laplacian_vectors", laplacian_vectors)):
-            if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_ENCODINGS:
-                raise ValueError(f"{name} must be an integer from 0 to {MAX_ENCODINGS}; got {count!r}.")
+            require_integer(name, count, 0, MAX_ENCODINGS)
         for name, names in (("node_attributes", node_attributes), ("edge_attributes", edge_attributes)):
             if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) for each in names):
                 raise ValueError(f"{name} must be a list of names; got {names!r}.")

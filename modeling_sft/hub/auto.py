@@ -7,101 +7,31 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAuto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 
-class AutoModelForGraphClassification(_BaseAutoModelClass):
-    """Loads any registered model that classifies graphs, or regresses on them, by its configuration.
+def _auto_class(name: str, purpose: str) -> Any:
+    """An Auto class of a name, for models of a purpose, with a mapping of its own."""
+    about = f"""Loads any registered model that {purpose}, by its configuration.
 
     Example:
 
     ```python
-    >>> from modeling_sft import AutoModelForGraphClassification
+    >>> from modeling_sft import {name}
 
-    >>> model = AutoModelForGraphClassification.from_pretrained("path/to/checkpoint")
+    >>> model = {name}.from_pretrained("path/to/checkpoint")
     ```
     """
-
-    _model_mapping: Any = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
-
-
-class AutoModelForLinkPrediction(_BaseAutoModelClass):
-    """Loads any registered model that predicts links between nodes, by its configuration.
-
-    Example:
-
-    ```python
-    >>> from modeling_sft import AutoModelForLinkPrediction
-
-    >>> model = AutoModelForLinkPrediction.from_pretrained("path/to/checkpoint")
-    ```
-    """
-
-    _model_mapping: Any = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
+    mapping = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
+    return type(name, (_BaseAutoModelClass,), {"__doc__": about, "__module__": __name__, "_model_mapping": mapping})
 
 
-class AutoModelForNodeClassification(_BaseAutoModelClass):
-    """Loads any registered model that labels the nodes of graphs, by its configuration.
-
-    Example:
-
-    ```python
-    >>> from modeling_sft import AutoModelForNodeClassification
-
-    >>> model = AutoModelForNodeClassification.from_pretrained("path/to/checkpoint")
-    ```
-    """
-
-    _model_mapping: Any = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
-
-
-class AutoModelForPointCloudClassification(_BaseAutoModelClass):
-    """Loads any registered point-cloud classifier by its configuration.
-
-    Example:
-
-    ```python
-    >>> from modeling_sft import AutoModelForPointCloudClassification
-
-    >>> model = AutoModelForPointCloudClassification.from_pretrained("path/to/checkpoint")
-    ```
-    """
-
-    _model_mapping: Any = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
-
-
-class AutoModelForPointCloudSegmentation(_BaseAutoModelClass):
-    """Loads any registered model that labels the points of clouds, by its configuration.
-
-    Example:
-
-    ```python
-    >>> from modeling_sft import AutoModelForPointCloudSegmentation
-
-    >>> model = AutoModelForPointCloudSegmentation.from_pretrained("path/to/checkpoint")
-    ```
-    """
-
-    _model_mapping: Any = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
-
-
-class AutoModelForSequencePairClassification(_BaseAutoModelClass):
-    """Loads any registered model that classifies pairs of separately encoded sequences, by its configuration.
-
-    Example:
-
-    ```python
-    >>> from modeling_sft import AutoModelForSequencePairClassification
-
-    >>> model = AutoModelForSequencePairClassification.from_pretrained("path/to/checkpoint")
-    ```
-    """
-
-    _model_mapping: Any = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
-
-
-__all__ = [
-    "AutoModelForGraphClassification",
-    "AutoModelForLinkPrediction",
-    "AutoModelForNodeClassification",
-    "AutoModelForPointCloudClassification",
-    "AutoModelForPointCloudSegmentation",
-    "AutoModelForSequencePairClassification",
-]
+AutoModelForGraphClassification = _auto_class(
+    "AutoModelForGraphClassification", "classifies graphs, or regresses on them"
+)
+AutoModelForLinkPrediction = _auto_class("AutoModelForLinkPrediction", "predicts links between nodes")
+AutoModelForNodeClassification = _auto_class("AutoModelForNodeClassification", "labels the nodes of graphs")
+AutoModelForPointCloudClassification = _auto_class("AutoModelForPointCloudClassification", "classifies point clouds")
+AutoModelForPointCloudSegmentation = _auto_class(
+    "AutoModelForPointCloudSegmentation", "labels the points of point clouds"
+)
+AutoModelForSequencePairClassification = _auto_class(
+    "AutoModelForSequencePairClassification", "classifies pairs of separately encoded sequences"
+)

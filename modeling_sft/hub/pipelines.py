@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification, Pipeline
 
 from .remote_code import class_reference, write_code
+from .values import require_integer
 
 POOLINGS = ("mean", "max")
 
@@ -172,8 +173,7 @@ class SFTPipeline(Pipeline):
                 raise ValueError(f"{type(self).__name__} has no argument {name!r}; it has {known}.")
             by_stage[self.stages[name]][name] = value
         top_k = parameters.get("top_k")
-        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-            raise ValueError(f"`top_k` is {top_k!r}: use an integer of at least 1, or None for all labels.")
+        require_integer("top_k", top_k, 1, or_none="for all labels")
         pooling = parameters.get("pooling")
         if pooling is not None and pooling not in POOLINGS:
             raise ValueError(f"`pooling` is {pooling!r}: use one of {', '.join(POOLINGS)}, or None for all states.")

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..hub.optional import import_optional
-from .seeding import MESH_STREAM, Seed, generator, is_integer, seed_words
+from ..hub.values import require_integer
+from .seeding import MESH_STREAM, Seed, generator, seed_words
 
 _LARGEST_VALUE = 1e38
 _PLY_FLOATS = ("float", "float32", "double", "float64")
@@ -78,8 +79,7 @@ def load_point_cloud(
             or `seed`.
         ImportError: without trimesh (meshes and binary PLY) or h5py (h5).
     """
-    if not is_integer(num_mesh_points) or num_mesh_points < 1:
-        raise ValueError(f"num_mesh_points must be an integer of at least 1; got {num_mesh_points!r}.")
+    require_integer("num_mesh_points", num_mesh_points, 1)
     words = seed_words(seed)
     name = os.fspath(path)
     read = _READERS.get(Path(name).suffix.lower())

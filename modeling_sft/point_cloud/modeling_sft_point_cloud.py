@@ -10,8 +10,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration_sft import SFTPointCloudConfig
 from ..encoder.encoder import SFTEncoder
-from ..encoder.heads import SFTClassificationHead, SFTSegmentationHead
-from ..encoder.losses import classification_loss, token_classification_loss
+from ..encoder.heads import SFTClassificationHead, SFTSegmentationHead, answer
 from ..encoder.outputs import SFTClassifierOutput, SFTModelOutput
 from ..encoder.pretrained import SFTPreTrainedModel
 from ..nn.checks import check_finite, check_neighbors, check_range, check_shape, resolve_mask
@@ -286,9 +285,7 @@ class SFTForPointCloudClassification(SFTPointCloudPreTrainedModel):
             **kwargs,
         )
         mask = resolve_mask(attention_mask, points)
-        logits = self.classifier(outputs.last_hidden_state, mask)
-        loss = None if labels is None else classification_loss(logits, labels, self.config, num_items_in_batch)
-        return SFTClassifierOutput.of(outputs, logits, loss)
+        return answer(self.classifier, outputs, mask, labels, self.config, num_items_in_batch)
 
 
 class SFTForPointCloudSegmentation(SFTPointCloudPreTrainedModel):
@@ -342,11 +339,7 @@ class SFTForPointCloudSegmentation(SFTPointCloudPreTrainedModel):
             **kwargs,
         )
         mask = resolve_mask(attention_mask, points)
-        logits = self.classifier(outputs.last_hidden_state, mask)
-        loss = None
-        if labels is not None:
-            loss = token_classification_loss(logits, labels, mask, self.config, num_items_in_batch)
-        return SFTClassifierOutput.of(outputs, logits, loss)
+        return answer(self.classifier, outputs, mask, labels, self.config, num_items_in_batch)
 
 
 __all__ = [

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from transformers.feature_extraction_utils import BatchFeature
 
 from ..hub.processing import SFTProcessor
+from ..hub.values import require_integer
 from ..nn.checks import IGNORED_LABEL
 from .augmentation import PointCloudAugmentation
 from .inputs import (
@@ -23,7 +24,7 @@ from .inputs import (
 )
 from .neighbors import farthest_points, nearest_neighbors
 from .normals import estimate_normals
-from .seeding import AUGMENTATION_STREAM, SUBSAMPLE_STREAM, Seed, generator, is_integer, seed_words
+from .seeding import AUGMENTATION_STREAM, SUBSAMPLE_STREAM, Seed, generator, seed_words
 
 POINT_SAMPLINGS = ("random", "farthest")
 # A file of settings must not decide that memory is filled.
@@ -78,10 +79,8 @@ class SFTPointCloudProcessor(SFTProcessor):
         num_mesh_points: int = 2048,
         **kwargs: Any,
     ) -> None:
-        if num_points is not None and (not is_integer(num_points) or num_points < 1):
-            raise ValueError(f"num_points must be an integer of at least 1, or None to keep all; got {num_points!r}.")
-        if not is_integer(num_neighbors) or not 0 <= num_neighbors <= MAX_NEIGHBORS:
-            raise ValueError(f"num_neighbors must be an integer from 0 to {MAX_NEIGHBORS}; got {num_neighbors!r}.")
+        require_integer("num_points", num_points, 1, or_none="to keep all")
+        require_integer("num_neighbors", num_neighbors, 0, MAX_NEIGHBORS)
         for name, value in (("do_center", do_center), ("do_scale", do_scale)):
             if not isinstance(value, bool):
                 raise ValueError(f"{name} must be True or False; got {value!r}.")
@@ -89,10 +88,7 @@ class SFTPointCloudProcessor(SFTProcessor):
             raise ValueError(f"use_normals must be None, True or False; got {use_normals!r}.")
         if point_sampling not in POINT_SAMPLINGS:
             raise ValueError(f"point_sampling must be one of {', '.join(POINT_SAMPLINGS)}; got {point_sampling!r}.")
-        if not is_integer(num_mesh_points) or not 1 <= num_mesh_points <= MAX_MESH_POINTS:
-            raise ValueError(
-                f"num_mesh_points must be an integer from 1 to {MAX_MESH_POINTS}; got {num_mesh_points!r}."
-            )
+        require_integer("num_mesh_points", num_mesh_points, 1, MAX_MESH_POINTS)
         super().__init__(**kwargs)
         self.num_points = None if num_points is None else int(num_points)
         self.do_center = do_center

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..hub.values import is_integer
+
 Seed = int | Sequence[int]
 
 SUBSAMPLE_STREAM, AUGMENTATION_STREAM, MESH_STREAM = 0, 1, 2
@@ -27,8 +29,3 @@ def generator(seed: Sequence[int], stream: int) -> np.random.Generator:
     """The source of randomness for one use (`stream`) of a seed."""
     # A plain list of integers would do for neither: NumPy pads it with zeros, so that (1,) and (1, 0) coincide.
     return np.random.default_rng(np.random.SeedSequence((len(seed), *seed), spawn_key=(stream,)))
-
-
-def is_integer(value: object) -> bool:
-    """Whether it is a Python or NumPy integer and no bool."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

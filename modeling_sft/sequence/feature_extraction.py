@@ -12,6 +12,7 @@ from transformers import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
 
 from ..hub.processing import SavedWithCode
+from ..hub.values import require_integer
 
 
 class SFTSequenceFeatureExtractor(SavedWithCode, SequenceFeatureExtractor):
@@ -41,10 +42,8 @@ class SFTSequenceFeatureExtractor(SavedWithCode, SequenceFeatureExtractor):
         padding_value: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        if not _is_positive_integer(feature_size):
-            raise ValueError(f"feature_size must be an integer of at least 1; got {feature_size!r}.")
-        if max_length is not None and not _is_positive_integer(max_length):
-            raise ValueError(f"max_length must be an integer of at least 1, or None to keep all; got {max_length!r}.")
+        require_integer("feature_size", feature_size, 1)
+        require_integer("max_length", max_length, 1, or_none="to keep all")
         # The base class was made for sound and insists on a sampling rate, which means nothing here.
         sampling_rate = kwargs.pop("sampling_rate", 1)
         super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
@@ -144,7 +143,3 @@ def _per_feature(name: str, numbers: Sequence[float] | None, feature_size: int) 
     if array.shape != (feature_size,) or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
         raise ValueError(f"{name} must be {feature_size} finite numbers, one per feature, or None; got {numbers!r}.")
     return [float(number) for number in array]
-
-
-def _is_positive_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -60,6 +60,8 @@ def join_pairs(
 class SFTPairClassificationHead(nn.Module):
     """Classifies two rows u and v, pooled each by itself, from u, v, their product and their difference."""
 
+    labels_tokens = False
+
     def __init__(self, config: SFTConfig):
         super().__init__()
         self.pooling = SFTPooling(config)

@@ -9,8 +9,8 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration_sft import SFTConfig
 from ..encoder.encoder import SFTEncoder
-from ..encoder.heads import SFTClassificationHead, SFTTokenHead
-from ..encoder.losses import class_loss, classification_loss, token_classification_loss
+from ..encoder.heads import SFTClassificationHead, SFTTokenHead, answer
+from ..encoder.losses import class_loss
 from ..encoder.outputs import SFTClassifierOutput, SFTModelOutput, SFTQuestionAnsweringOutput, recorded
 from ..encoder.pretrained import SFTPreTrainedModel
 from ..nn.checks import can_check_values, check_finite, check_range, check_shape, resolve_mask
@@ -322,9 +322,8 @@ class SFTForSequenceClassification(SFTSequencePreTrainedModel):
         outputs = self.sft(
             input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, input_features, **kwargs
         )
-        logits = self.classifier(outputs.last_hidden_state, resolve_mask(attention_mask, outputs.last_hidden_state))
-        loss = None if labels is None else classification_loss(logits, labels, self.config, num_items_in_batch)
-        return SFTClassifierOutput.of(outputs, logits, loss)
+        mask = resolve_mask(attention_mask, outputs.last_hidden_state)
+        return answer(self.classifier, outputs, mask, labels, self.config, num_items_in_batch)
 
 
 class SFTForTokenClassification(SFTSequencePreTrainedModel):
@@ -369,12 +368,8 @@ class SFTForTokenClassification(SFTSequencePreTrainedModel):
         outputs = self.sft(
             input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, input_features, **kwargs
         )
-        logits = self.classifier(outputs.last_hidden_state)
-        loss = None
-        if labels is not None:
-            mask = resolve_mask(attention_mask, logits)
-            loss = token_classification_loss(logits, labels, mask, self.config, num_items_in_batch)
-        return SFTClassifierOutput.of(outputs, logits, loss)
+        mask = resolve_mask(attention_mask, outputs.last_hidden_state)
+        return answer(self.classifier, outputs, mask, labels, self.config, num_items_in_batch)
 
 
 class SFTForQuestionAnswering(SFTSequencePreTrainedModel):
@@ -487,9 +482,7 @@ class SFTForSequencePairClassification(SFTSequencePreTrainedModel):
             raise ValueError("`pair_input_ids` is missing: give the second sequences.")
         ids, mask = join_pairs(input_ids, pair_input_ids, attention_mask, pair_attention_mask)
         outputs = self.sft(ids, mask, **kwargs)
-        logits = self.classifier(outputs.last_hidden_state, mask)
-        loss = None if labels is None else classification_loss(logits, labels, self.config, num_items_in_batch)
-        return SFTClassifierOutput.of(outputs, logits, loss)
+        return answer(self.classifier, outputs, mask, labels, self.config, num_items_in_batch)
 
 
 __all__ = [

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from ..hub.values import require_integer
+
 SPECIAL_TOKENS = {"pad_token": "<pad>", "mask_token": "<mask>", "sep_token": "<sep>", "unk_token": "<unk>"}
 LIST_OPS_SYMBOLS = ("[MIN", "[MAX", "[MED", "[SM", "]", *"0123456789")
 
@@ -96,8 +98,7 @@ def _byte_letters() -> dict[int, str]:
 def _wrapped(tokenizer: Tokenizer, model_max_length: int | None) -> PreTrainedTokenizerFast:
     limits = {}
     if model_max_length is not None:
-        if not isinstance(model_max_length, int) or isinstance(model_max_length, bool) or model_max_length < 1:
-            raise ValueError(f"model_max_length must be an integer of at least 1 or None; got {model_max_length!r}.")
+        require_integer("model_max_length", model_max_length, 1, or_none="for any length")
         limits["model_max_length"] = model_max_length
     separator = SPECIAL_TOKENS["sep_token"]
     tokenizer.post_processor = processors.TemplateProcessing(

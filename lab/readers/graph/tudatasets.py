@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modeling_sft.data.files import check_labels, check_positive_integer, damaged, existing_file, read_archive
+from modeling_sft.data.files import check_labels, damaged, existing_file, read_archive
 from modeling_sft.data.graph.rows import graph_features
 from modeling_sft.data.splits import stratified_folds, stratified_indices
 from modeling_sft.graph.inputs import degree_features
 from modeling_sft.hub.optional import import_optional
+from modeling_sft.hub.values import require_integer
 
 from .packed import PackedGraphs, ReadPacked, check_packed, packed_rows
 from .tudataset_texts import read_tu_class_names, read_tu_texts
@@ -60,7 +61,7 @@ def tu_reader(name: str) -> Callable[..., dict[str, Dataset]]:
         Raises:
             ValueError: for absent and damaged files, and options out of range.
         """
-        check_positive_integer("max_degree", max_degree)
+        require_integer("max_degree", max_degree, 1)
         files, read_files, class_names = _source(name, data_dir)
         options = {"max_degree": max_degree, "node_attributes": bool(node_attributes)}
         graphs = read_files(files, **options)

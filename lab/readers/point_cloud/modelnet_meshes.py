@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modeling_sft.data.files import check_positive_integer, dataset_folder
+from modeling_sft.data.files import dataset_folder
 from modeling_sft.data.point_cloud.clouds import read_cloud
 from modeling_sft.data.point_cloud.rows import CloudFile, point_cloud_features, rows_of_files
+from modeling_sft.hub.values import require_integer
 
 from .files import warn_if_incomplete
 from .modelnet_names import MODELNET10_CLASSES, MODELNET40_CLASSES
@@ -40,7 +41,7 @@ def _read_meshes(
     data_dir: str | os.PathLike[str] | None,
     num_mesh_points: int,
 ) -> dict[str, Dataset]:
-    check_positive_integer("num_mesh_points", num_mesh_points)
+    require_integer("num_mesh_points", num_mesh_points, 1)
     layout = LAYOUT.format(name=name)
     folder = dataset_folder(name, data_dir, layout, name.lower())
     files = {

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modeling_sft.data.files import check_positive_integer
 from modeling_sft.data.point_cloud.rows import point_cloud_rows
+from modeling_sft.hub.values import require_integer
 
 from .solids import Box, Frustum, Solid, Sphere, Torus, sample_union
 
@@ -43,8 +43,8 @@ def read_primitives(
     Raises:
         ValueError: if a number of rows is not positive.
     """
-    check_positive_integer("num_train", num_train)
-    check_positive_integer("num_test", num_test)
+    require_integer("num_train", num_train, 1)
+    require_integer("num_test", num_test, 1)
     part_names = [f"{category}/{part}" for category, (_, parts) in CATEGORIES.items() for part in parts]
     return {
         split: _rows(number, count, part_names)

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from modeling_sft.data.cache import cached_rows
-from modeling_sft.data.files import check_positive_integer, damaged, dataset_folder, existing_file
+from modeling_sft.data.files import damaged, dataset_folder, existing_file
 from modeling_sft.data.sequence.files import check_class_ids, check_texts, read_lines, read_parquet
 from modeling_sft.data.sequence.rows import text_features, text_rows
+from modeling_sft.hub.values import require_integer
 
 from .list_ops_expressions import DIGITS, ListOpsGenerator, evaluate_list_ops
 
@@ -100,9 +99,8 @@ def read_lra_list_ops(
         return {split: _read_lra_file(Path(data_dir) / "listops-1000", name) for name, split in SPLITS.items()}
     sizes = {"test": num_test, "validation": num_validation, "train": num_train}
     for split, size in sizes.items():
-        check_positive_integer(f"num_{split}", size)
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be an integer from 0 to 2**32 - 1; got {seed!r}.")
+        require_integer(f"num_{split}", size, 1)
+    require_integer("seed", seed, 0, 2**32 - 1)
     options: dict[str, Any] = {
         "generator": ListOpsGenerator(min_length, max_length, max_depth, max_args),
         "seed": int(seed),

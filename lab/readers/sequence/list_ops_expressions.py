@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modeling_sft.data.files import check_positive_integer
+from modeling_sft.hub.values import require_integer
 from modeling_sft.sequence.tokenization import LIST_OPS_SYMBOLS
 
 OPERATOR_PROBABILITY = 0.25
@@ -92,7 +92,7 @@ class ListOpsGenerator:
 
     def __post_init__(self) -> None:
         for name in ("min_length", "max_length", "max_depth", "max_args"):
-            check_positive_integer(name, getattr(self, name))
+            require_integer(name, getattr(self, name), 1)
         if self.max_length < self.min_length + 2:
             raise ValueError(
                 f"max_length must be at least min_length + 2 = {self.min_length + 2}, as lengths lie between the two, "

@@ -10,6 +10,7 @@ import torch
 
 from ...graph.encodings import flip_signs
 from ...graph.processing import SFTGraphProcessor
+from ...hub.values import require_integer
 from ..columns import read_column
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ class PreparedGraphs(torch.utils.data.Dataset):
         flip_signs: bool = False,
         seed: int = 0,
     ) -> None:
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise ValueError(f"seed must be an integer of at least 0; got {seed!r}.")
+        require_integer("seed", seed, 0)
         if not hasattr(rows, "__len__"):
             raise ValueError("rows has no length; give a map-style data set or a list.")
         if len(rows) == 0:

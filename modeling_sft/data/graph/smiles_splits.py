@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..splits import check_seed
+from ...hub.values import require_integer
 from .smiles_rows import SmilesTable, scaffolds_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def check_split_options(split: Any, fractions: Any, seed: Any) -> None:
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {split!r}.")
-    check_seed(seed)
+    require_integer("seed", seed, 0, 2**32 - 1)
     is_number = [isinstance(one, (int, float)) and not isinstance(one, bool) for one in np.ravel(fractions).tolist()]
     if len(is_number) != 3 or not all(is_number) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from ...hub.values import require_integer
 from ...point_cloud.augmentation import PointCloudAugmentation
 from ...point_cloud.processing import SFTPointCloudProcessor
 
@@ -45,8 +46,7 @@ class PreparedPointClouds(torch.utils.data.Dataset):
     ) -> None:
         if target not in ("label", "point_labels"):
             raise ValueError(f"target must be 'label' or 'point_labels'; got {target!r}.")
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise ValueError(f"seed must be an integer of at least 0; got {seed!r}.")
+        require_integer("seed", seed, 0)
         # Rows as NumPy arrays are read twice as fast as rows as lists, which take as long to convert again.
         self._rows: Any = dataset.with_format("numpy") if hasattr(dataset, "with_format") else dataset
         self.processor = processor

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from transformers.utils import logging
 
+from ...hub.values import require_fraction, require_integer
 from ...point_cloud.files import POINT_CLOUD_SUFFIXES
-from ..files import check_positive_integer
 from ..splits import stratified_indices
 from .clouds import read_cloud
 from .rows import CloudFile, point_cloud_features, rows_of_files
@@ -46,9 +46,8 @@ def read_folder(
         ValueError: for an absent folder, one without class folders, a class without a readable file, splits with
             different classes and files that cannot be read.
     """
-    check_positive_integer("num_mesh_points", num_mesh_points)
-    if isinstance(test_fraction, bool) or not isinstance(test_fraction, (int, float)) or not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction must be between 0 and 1, both excluded; got {test_fraction!r}.")
+    require_integer("num_mesh_points", num_mesh_points, 1)
+    require_fraction("test_fraction", test_fraction)
     if data_dir is None:
         raise ValueError(f"data_dir is needed for folder; {LAYOUT}")
     folder = Path(data_dir)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase
 
+from ...hub.values import is_number, require_integer
 from .datasets import SequenceStore, id_type, read_column
 
 if TYPE_CHECKING:
@@ -134,9 +135,9 @@ class TokenMasking:
     mean_span_length: float = 1.0
 
     def __post_init__(self) -> None:
-        if not _is_number(self.mlm_probability) or not 0 <= self.mlm_probability <= 1:
+        if not is_number(self.mlm_probability) or not 0 <= self.mlm_probability <= 1:
             raise ValueError(f"mlm_probability must be a number from 0 to 1; got {self.mlm_probability!r}.")
-        if not _is_number(self.mean_span_length) or not 1 <= self.mean_span_length < math.inf:
+        if not is_number(self.mean_span_length) or not 1 <= self.mean_span_length < math.inf:
             raise ValueError(f"mean_span_length must be a number of at least 1; got {self.mean_span_length!r}.")
         highest = self.mean_span_length / (self.mean_span_length + 1)
         if self.mean_span_length > 1 and not 0 < self.mlm_probability < highest:
@@ -179,8 +180,7 @@ class FixedMasks(torch.utils.data.Dataset):
     def __init__(
         self, dataset: Any, tokenizer: PreTrainedTokenizerBase, seed: int = 0, masking: TokenMasking | None = None
     ) -> None:
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise ValueError(f"seed must be an integer of at least 0; got {seed!r}.")
+        require_integer("seed", seed, 0)
         self.masking = TokenMasking() if masking is None else masking
         # The collator draws single tokens itself; of spans it shall mask all that it is given.
         probability = self.masking.mlm_probability if self.masking.mean_span_length == 1 else 1.0
@@ -238,13 +238,8 @@ class EpochMasks(FixedMasks):
         return self.seed, index, 1 + int(self._epoch)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _check(tokenizer: PreTrainedTokenizerBase, length: int) -> None:
-    if not isinstance(length, int) or isinstance(length, bool) or length < 2:
-        raise ValueError(f"length must be an integer of at least 2; got {length!r}.")
+    require_integer("length", length, 2)
     if tokenizer.sep_token_id is None:
         raise ValueError("tokenizer has no separator token; set its sep_token.")
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hub.optional import import_optional
+from ...hub.values import require_fraction
 from ..files import damaged
 from ..splits import stratified_indices
 from .files import check_texts
@@ -51,8 +52,7 @@ def read_text_files(
         ValueError: for an absent folder, file or column, one that cannot be read, a row without text or label, labels
             of different kinds and, in other splits, of other classes than in the training data.
     """
-    if isinstance(test_fraction, bool) or not isinstance(test_fraction, (int, float)) or not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction must be between 0 and 1, both excluded; got {test_fraction!r}.")
+    require_fraction("test_fraction", test_fraction)
     if data_dir is None:
         raise ValueError(f"data_dir is needed for text_files; {LAYOUT}")
     folder = Path(data_dir)
