@@ -12,7 +12,8 @@ import numpy as np
 
 from ..analysis.report import ANALYSIS_NAME
 from ..training.evaluation import EVALUATION_NAME
-from ..training.recipe import RECIPE_NAME, Recipe
+from ..training.loading import load_recipe
+from ..training.recipe import RECIPE_NAME
 from ..training.repetition import SUMMARY_NAME, run_folder
 from ..training.run import CURVES_NAME, LOG_NAME
 from ..training.tasks import get_task
@@ -86,7 +87,7 @@ def refresh(goal: Goal, output_dir: str | Path, results_dir: str | Path) -> dict
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
-    recipe = Recipe.from_yaml(folder)
+    recipe = load_recipe(folder)
     task = get_task(recipe.task)
     return task.model_class_of(recipe).from_pretrained(folder).eval(), task.load_processor(folder)
 

@@ -6,6 +6,7 @@ from .ablation_report import format_ablation, read_results, render_ablations_pag
 from .ablation_study import Study
 from .callbacks import DatasetEpochCallback, SamplingNoiseCallback
 from .evaluation import Evaluator, evaluate, format_report
+from .loading import check_recipe, load_recipe
 from .recipe import EarlyStopping, ImportanceScorerSettings, Recipe, SamplingNoiseSchedule
 from .repetition import format_summary, repeat
 from .run import build_training_arguments, train
@@ -27,12 +28,14 @@ __all__ = [
     "ablate",
     "activation_checkpointing_arguments",
     "build_training_arguments",
+    "check_recipe",
     "evaluate",
     "format_ablation",
     "format_report",
     "format_summary",
     "get_task",
     "is_scorer_parameter",
+    "load_recipe",
     "plot_ablation",
     "read_results",
     "register_task",

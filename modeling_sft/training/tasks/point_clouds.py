@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -19,11 +19,9 @@ from ...data.point_cloud_readers import READERS
 from ...data.point_clouds import load_point_cloud_dataset
 from ...modeling_sft_point_cloud import SFTForPointCloudClassification, SFTForPointCloudSegmentation
 from ...processing_point_cloud_sft import SFTPointCloudProcessor
+from ..recipe import Recipe
 from .pretrained import load_pretrained
 from .task import Task, check_label_names, label_names_of, register_task
-
-if TYPE_CHECKING:
-    from ..recipe import Recipe
 
 
 class RotatedRows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,11 +33,9 @@ from ...data.sequences import load_sequence_dataset
 from ...feature_extraction_sft import SFTSequenceFeatureExtractor
 from ...modeling_sft import SFTForMaskedLM, SFTForSequenceClassification, SFTForSequencePairClassification
 from ...tokenization_sft import byte_tokenizer, list_ops_tokenizer
+from ..recipe import Recipe
 from .pretrained import load_pretrained, pretrained_config
 from .task import Task, check_label_names, label_names_of, register_task
-
-if TYPE_CHECKING:
-    from ..recipe import Recipe
 
 TOKENIZERS: dict[str, Callable[..., Any]] = {"bytes": byte_tokenizer, "list_ops": list_ops_tokenizer}
 
