@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 EPILOG = """examples:
-  python scripts/repeat.py configuration/digits/recipe.yaml --over seed=0,1,2
-  python scripts/repeat.py configuration/nci1/recipe.yaml --over dataset.fold=0,1,2,3,4,5,6,7,8,9 --data_dir data
-  python scripts/repeat.py configuration/nci1/recipe.yaml --over dataset.fold=0,1,2 --data_dir data --resume
+  python scripts/repeat.py configuration/digits/sft.yaml --over seed=0,1,2
+  python scripts/repeat.py configuration/nci1/sft.yaml --over dataset.fold=0,1,2,3,4,5,6,7,8,9 --data_dir data
+  python scripts/repeat.py configuration/nci1/sft.yaml --over dataset.fold=0,1,2 --data_dir data --resume
 """
 
 
@@ -21,7 +21,7 @@ def parse_arguments() -> argparse.Namespace:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recipe", metavar="RECIPE.yaml", help="recipe file, such as configuration/nci1/recipe.yaml")
+    parser.add_argument("recipe", metavar="RECIPE.yaml", help="recipe file, such as configuration/nci1/sft.yaml")
     parser.add_argument(
         "overrides", nargs="*", metavar="section.name=value", help="settings that replace those of the recipe"
     )
@@ -44,6 +44,7 @@ def main() -> int:
 
     from modeling_sft.folder_errors import error_line
     from modeling_sft.training import format_summary, repeat
+    from modeling_sft.training.recipe_files import recipe_name
 
     logging.disable_progress_bar()  # of loading and saving; training keeps its own
     try:
@@ -51,7 +52,7 @@ def main() -> int:
         if not setting or not values:
             raise ValueError(f"`--over` must be NAME=V1,V2,..., such as seed=0,1,2; got {arguments.over!r}.")
         path = Path(arguments.recipe)
-        name = f"{path.resolve().parent.name}-{setting.rpartition('.')[2]}s"
+        name = f"{recipe_name(path)}-{setting.rpartition('.')[2]}s"
         output_dir = arguments.output_dir or Path("runs") / name
         summary = repeat(
             path, setting, values.split(","), output_dir, arguments.data_dir, arguments.overrides, arguments.resume

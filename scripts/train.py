@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 EPILOG = """examples:
-  python scripts/train.py configuration/digits/recipe.yaml --output_dir runs/digits
-  python scripts/train.py configuration/digits/recipe.yaml --output_dir runs/wide model.hidden_size=128 seed=1
-  python scripts/train.py configuration/digits/recipe.yaml --output_dir runs/digits --resume
-  python scripts/train.py configuration/shrec16-invariant/recipe.yaml --data_dir data training.report_to=tensorboard
-  accelerate launch --multi_gpu --num_processes 2 scripts/train.py configuration/digits/recipe.yaml
+  python scripts/train.py configuration/digits/sft.yaml --output_dir runs/digits
+  python scripts/train.py configuration/digits/sft.yaml --output_dir runs/wide model.hidden_size=128 seed=1
+  python scripts/train.py configuration/digits/sft.yaml --output_dir runs/digits --resume
+  python scripts/train.py configuration/shrec16/invariant.yaml --data_dir data training.report_to=tensorboard
+  accelerate launch --multi_gpu --num_processes 2 scripts/train.py configuration/digits/sft.yaml
       (several processes; on a machine without GPU they share its cores)
 """
 
@@ -24,7 +24,7 @@ def parse_arguments() -> argparse.Namespace:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recipe", metavar="RECIPE.yaml", help="recipe file, such as configuration/digits/recipe.yaml")
+    parser.add_argument("recipe", metavar="RECIPE.yaml", help="recipe file, such as configuration/digits/sft.yaml")
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -33,7 +33,9 @@ def parse_arguments() -> argparse.Namespace:
         "(values in YAML; null removes an optional section)",
     )
     parser.add_argument(
-        "--output_dir", type=Path, help="folder to write (default: runs/NAME, NAME being the recipe's folder)"
+        "--output_dir",
+        type=Path,
+        help="folder to write (default: runs/DATASET for DATASET/sft.yaml, runs/DATASET-PEER for DATASET/PEER.yaml)",
     )
     parser.add_argument("--data_dir", type=Path, help="folder that contains the data sets, where a data set needs one")
     parser.add_argument(
@@ -49,13 +51,14 @@ def main() -> int:
     from transformers.utils import logging
 
     from modeling_sft.folder_errors import error_line
-    from modeling_sft.training import Recipe, train
+    from modeling_sft.training import load_recipe, train
+    from modeling_sft.training.recipe_files import recipe_name
 
     logging.disable_progress_bar()  # of loading and saving; training keeps its own
     try:
         recipe_path = Path(arguments.recipe)
-        recipe = Recipe.from_yaml(recipe_path, arguments.overrides)
-        output_dir = arguments.output_dir or Path("runs") / recipe_path.resolve().parent.name
+        recipe = load_recipe(recipe_path, arguments.overrides)
+        output_dir = arguments.output_dir or Path("runs") / recipe_name(recipe_path)
         log = train(recipe, output_dir, arguments.data_dir, resume=arguments.resume, overwrite=arguments.overwrite)
     except (ValueError, OSError, ImportError) as error:
         print(error_line(error), file=sys.stderr)

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from huggingface_hub.errors import StrictDataclassError
 
 from modeling_sft import (
@@ -17,6 +16,7 @@ from modeling_sft import (
 )
 from modeling_sft.molecules_graph_sft import ATOM_FEATURE_SIZES, BOND_FEATURE_SIZES
 from modeling_sft.presets import PRESETS, preset
+from modeling_sft.training import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADS = {
@@ -84,7 +84,7 @@ def test_the_predecessor_differs_in_its_choices():
 
 
 def test_the_recipe_of_the_predecessor_trains_its_preset():
-    recipe = yaml.safe_load((ROOT / "configuration" / "samsa-digits" / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe = Recipe.from_yaml(ROOT / "configuration" / "samsa-digits" / "sft.yaml").to_dict()
     of_the_data = ("num_point_features", "use_normals", "num_neighbors", "local_mixing_size", "num_sampled_tokens")
     changes = {name: recipe["model"][name] for name in of_the_data}
     assert SFTPointCloudConfig(**recipe["model"]).to_dict() == preset("samsa-tiny-point-cloud", **changes).to_dict()
