@@ -42,7 +42,7 @@ _TEST_SIZE: dict[str, Any] = {
     "num_sampled_tokens": 6,
     "intermediate_size": 32,
 }
-# What distinguishes the predecessor (arXiv 2408.05391). Local mixing stays, as in configuration/samsa-digits.
+# What distinguishes the predecessor (arXiv 2408.05391). Local mixing stays, as in configuration/samsa-digits/sft.yaml.
 _SAMSA: dict[str, Any] = {
     "sampling_scope": "head",
     "sampling_noise": 0.25,

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-RECIPE = Path(__file__).resolve().parent.parent / "configuration" / "digits" / "recipe.yaml"
+RECIPE = Path(__file__).resolve().parent.parent / "configuration" / "digits" / "sft.yaml"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -28,12 +28,12 @@ def main() -> int:
 
     import lab  # noqa: F401 (benchmark data sets and baselines by name)
     from modeling_sft import AutoModelForPointCloudClassification
-    from modeling_sft.training import Recipe, evaluate, get_task, train
+    from modeling_sft.training import evaluate, get_task, load_recipe, train
     from modeling_sft.training.figures import plot_sampled_tokens
 
     logging.disable_progress_bar()  # of loading and saving; training keeps its own
     model_dir = arguments.output_dir / "model"
-    recipe = Recipe.from_yaml(RECIPE, arguments.overrides)
+    recipe = load_recipe(RECIPE, arguments.overrides)
     start = time.perf_counter()
     log = train(recipe, model_dir, overwrite=True)
     print(f"trained {log['num_parameters']:,} parameters in {time.perf_counter() - start:.0f} s")

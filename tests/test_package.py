@@ -180,7 +180,7 @@ def test_sdist_contains_what_a_build_and_the_tests_need(distributions: tuple[Pat
         names = {member.name.partition("/")[2] for member in sdist.getmembers() if member.isfile()}
     assert source_files() <= names
     root_files = {"pyproject.toml", "constraints.txt", "Makefile", "README.md", "CHANGELOG.md", "LICENSE"}
-    assert root_files | {"scripts/train.py", "configuration/digits/recipe.yaml", "tests/test_package.py"} <= names
+    assert root_files | {"scripts/train.py", "configuration/digits/sft.yaml", "tests/test_package.py"} <= names
     assert not [name for name in names if "__pycache__" in name or name.startswith((".venv", "outputs", "dist/"))]
 
 

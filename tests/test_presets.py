@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-import yaml
 from huggingface_hub.errors import StrictDataclassError
 
 from modeling_sft import (
@@ -15,6 +14,7 @@ from modeling_sft import (
 )
 from modeling_sft.graph.molecules import ATOM_FEATURE_SIZES, BOND_FEATURE_SIZES
 from modeling_sft.presets import PRESETS, preset
+from modeling_sft.training import Recipe
 from paths import ROOT
 
 HEADS = {
@@ -82,7 +82,7 @@ def test_the_predecessor_differs_in_its_choices():
 
 
 def test_the_recipe_of_the_predecessor_trains_its_preset():
-    recipe = yaml.safe_load((ROOT / "configuration" / "samsa-digits" / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe = Recipe.from_yaml(ROOT / "configuration" / "samsa-digits" / "sft.yaml").to_dict()
     of_the_data = ("num_point_features", "use_normals", "num_neighbors", "local_mixing_size", "num_sampled_tokens")
     changes = {name: recipe["model"][name] for name in of_the_data}
     assert SFTPointCloudConfig(**recipe["model"]).to_dict() == preset("samsa-tiny-point-cloud", **changes).to_dict()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_sft.training import Recipe
+from modeling_sft.training import load_recipe
 from paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -146,7 +146,8 @@ def test_from_a_table_of_molecules_to_a_prediction(tmp_path):
 
 def test_the_recipe_of_molecules_takes_the_tasks_that_the_readme_names():
     overrides = re.findall(r"`(task=\S+ dataset[^`]*)`", section("Your own molecules"))
-    recipes = [Recipe.from_yaml(ROOT / "configuration" / "molecules", given.split()) for given in overrides]
+    path = ROOT / "configuration" / "molecules" / "sft.yaml"
+    recipes = [load_recipe(path, given.split()) for given in overrides]
     assert [recipe.task for recipe in recipes] == ["graph-classification", "graph-multi-label-classification"]
     assert {recipe.dataset["task"] for recipe in recipes} == {"classification"}
 

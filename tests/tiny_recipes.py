@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from modeling_sft.training import Recipe
-from modeling_sft.training.recipe import _apply_override
+from modeling_sft.training import Recipe, check_recipe
+from modeling_sft.training.recipe_files import apply_override
 
 TINY: dict[str, Any] = {
     "task": "point-cloud-classification",
@@ -77,20 +77,20 @@ def tiny_settings(*overrides: str, settings: dict[str, Any] = TINY) -> dict[str,
     """The settings with dotted overrides, as nested dictionaries that the caller may change."""
     settings = copy.deepcopy(settings)
     for override in overrides:
-        _apply_override(settings, override)
+        apply_override(settings, override)
     return settings
 
 
 def tiny_recipe(*overrides: str) -> Recipe:
     """The point-cloud recipe with dotted overrides."""
-    return Recipe.from_dict(tiny_settings(*overrides))
+    return check_recipe(Recipe.from_dict(tiny_settings(*overrides)))
 
 
 def tiny_sequence_recipe(*overrides: str) -> Recipe:
     """The text recipe with dotted overrides; its data set is a folder that the test writes."""
-    return Recipe.from_dict(tiny_settings(*overrides, settings=TINY_SEQUENCE))
+    return check_recipe(Recipe.from_dict(tiny_settings(*overrides, settings=TINY_SEQUENCE)))
 
 
 def tiny_graph_recipe(*overrides: str) -> Recipe:
     """The recipe of molecules with dotted overrides; its data set is a folder that the test writes."""
-    return Recipe.from_dict(tiny_settings(*overrides, settings=TINY_GRAPH))
+    return check_recipe(Recipe.from_dict(tiny_settings(*overrides, settings=TINY_GRAPH)))

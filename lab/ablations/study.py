@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modeling_sft.training.recipe import Recipe, parse_yaml, reject_unknown_names
+from modeling_sft.training.loading import load_recipe
+from modeling_sft.training.recipe import Recipe, reject_unknown_names
+from modeling_sft.training.recipe_files import parse_yaml, recipe_name
 from modeling_sft.training.tasks import get_task
 
 from .inference import SAMPLERS, read_inference
@@ -90,7 +92,7 @@ class Study:
 
     Args:
         name (`str`): Name of the file without its ending.
-        recipe_name (`str`): Folder of the recipe.
+        recipe_name (`str`): Name of the recipe.
         overrides (`tuple[str, ...]`): Assignments common to all variants.
         seeds (`tuple[int, ...]`): Seeds of every variant.
         comparisons (`dict[str, Comparison]`): In the order of the file.
@@ -133,7 +135,7 @@ class Study:
             raise ValueError(f"`seeds` must be a list of one or more different integers, got {seeds!r}.")
 
         def build(changes: Sequence[str], seed: Any) -> Recipe:
-            return Recipe.from_yaml(recipe_path, [*overrides, *changes, f"seed={seed}"])
+            return load_recipe(recipe_path, [*overrides, *changes, f"seed={seed}"])
 
         reference = build((), seeds[0])
         if reference.validation_fraction == 0:
@@ -145,7 +147,7 @@ class Study:
         }
         if not comparisons:
             raise ValueError(f"`comparisons` is empty in `{path}`: name at least one.")
-        return cls(path.stem, _recipe_name(recipe_path), overrides, tuple(seeds), comparisons, reference)
+        return cls(path.stem, recipe_name(recipe_path), overrides, tuple(seeds), comparisons, reference)
 
     def runs(self, only: Sequence[str] = ()) -> dict[str, tuple[Run, list[dict[str, Any]]]]:
         """The trainings that comparisons take: key -> the run and the inference settings to evaluate it under.
@@ -268,10 +270,6 @@ def _known_names(names: Mapping[str, Any], known: Sequence[str], where: str) -> 
         reject_unknown_names(names, known, "")
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-
-
-def _recipe_name(path: Path) -> str:
-    return (path if path.is_dir() else path.parent).resolve().name
 
 
 def _canonical(value: Any) -> Any:

@@ -16,7 +16,8 @@ from modeling_sft.publishing.comparison import COMPARISON_NAME
 from modeling_sft.publishing.example import EXAMPLE_NAME, check_example, write_example
 from modeling_sft.publishing.files import CARD_NAME
 from modeling_sft.training.evaluation import EVALUATION_NAME
-from modeling_sft.training.recipe import RECIPE_NAME, Recipe
+from modeling_sft.training.loading import load_recipe
+from modeling_sft.training.recipe import RECIPE_NAME
 from modeling_sft.training.repetition import SUMMARY_NAME, run_folder
 from modeling_sft.training.run import CURVES_NAME, LOG_NAME
 from modeling_sft.training.tasks import get_task
@@ -88,7 +89,7 @@ def refresh(goal: Goal, output_dir: str | Path, results_dir: str | Path) -> dict
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
-    recipe = Recipe.from_yaml(folder)
+    recipe = load_recipe(folder)
     task = get_task(recipe.task)
     return task.model_class_of(recipe).from_pretrained(folder).eval(), task.load_processor(folder)
 

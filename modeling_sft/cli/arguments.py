@@ -33,7 +33,7 @@ def add_files(parser: argparse.ArgumentParser) -> None:
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """Add a recipe and the settings that replace its own."""
-    parser.add_argument("recipe", metavar="RECIPE.yaml", help="recipe file, such as configuration/digits/recipe.yaml")
+    parser.add_argument("recipe", metavar="RECIPE.yaml", help="recipe file, such as configuration/digits/sft.yaml")
     parser.add_argument(
         "overrides",
         nargs="*",

@@ -40,7 +40,8 @@ def describe_package() -> dict[str, dict[str, Any]]:
     import modeling_sft
 
     from ..presets import PRESETS
-    from ..training import TASKS, get_task
+    from ..training import TASKS, Recipe, get_task
+    from ..training.recipe_files import recipe_paths
     from .models import num_parameters
 
     presets = {}
@@ -49,14 +50,9 @@ def describe_package() -> dict[str, dict[str, Any]]:
         count = num_parameters(getattr(modeling_sft, config.auto_map["AutoModel"].split(".")[-1]), config)
         presets[name] = {"num_parameters": count, "description": entry.description}
     recipes = {}
-    for path in sorted((Path(modeling_sft.__file__).resolve().parents[1] / "configuration").glob("*/recipe.yaml")):
-        content = path.read_text(encoding="utf-8")
-        comment = re.match(r"#\s*(.*)", content)
-        task = re.search(r"^task:\s*(\S+)", content, re.MULTILINE)
-        recipes[path.parent.name] = {
-            "task": task[1] if task else None,
-            "description": comment[1] if comment else "",
-        }
+    for name, path in recipe_paths(Path(modeling_sft.__file__).resolve().parents[1] / "configuration").items():
+        comment = re.match(r"#\s*(.*)", path.read_text(encoding="utf-8"))
+        recipes[name] = {"task": Recipe.from_yaml(path).task, "description": comment[1] if comment else ""}
     tasks = {name: (type(get_task(name)).__doc__ or "").strip().split("\n")[0] for name in sorted(TASKS)}
     return {
         "presets": presets,

@@ -27,7 +27,7 @@ COMMANDS: dict[str, ModuleType] = {
 DESCRIPTION = "Sampling Foundational Transformer: train, evaluate, use and share models."
 EPILOG = """examples:
   sft list
-  sft train configuration/digits/recipe.yaml
+  sft train configuration/digits/sft.yaml
   sft evaluate runs/digits
   sft predict runs/meshes chair.off table.stl
 `sft COMMAND --help` says more. `python -m modeling_sft` is the same command.

@@ -14,9 +14,9 @@ DESCRIPTION = (
     "`sft train` writes it."
 )
 EPILOG = """examples:
-  sft repeat configuration/digits/recipe.yaml --over seed=0,1,2
-  sft repeat configuration/nci1/recipe.yaml --over dataset.fold=0,1,2,3,4,5,6,7,8,9 --data_dir data
-  sft repeat configuration/nci1/recipe.yaml --over dataset.fold=0,1,2 --data_dir data --resume
+  sft repeat configuration/digits/sft.yaml --over seed=0,1,2
+  sft repeat configuration/nci1/sft.yaml --over dataset.fold=0,1,2,3,4,5,6,7,8,9 --data_dir data
+  sft repeat configuration/nci1/sft.yaml --over dataset.fold=0,1,2 --data_dir data --resume
 """
 
 
@@ -38,12 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train and evaluate each run, and print the summary."""
     from ..training import format_summary, repeat
+    from ..training.recipe_files import recipe_name
 
     setting, _, values = arguments.over.partition("=")
     if not setting or not values:
         raise ValueError(f"`--over` must be NAME=V1,V2,..., such as seed=0,1,2; got {arguments.over!r}.")
     path = Path(arguments.recipe)
-    name = f"{path.resolve().parent.name}-{setting.rpartition('.')[2]}s"
+    name = f"{recipe_name(path)}-{setting.rpartition('.')[2]}s"
     output_dir = arguments.output_dir or Path("runs") / name
     summary = repeat(
         path, setting, values.split(","), output_dir, arguments.data_dir, arguments.overrides, arguments.resume

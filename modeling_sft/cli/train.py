@@ -14,11 +14,11 @@ DESCRIPTION = (
     "several processes under `accelerate launch`."
 )
 EPILOG = """examples:
-  sft train configuration/digits/recipe.yaml --output_dir runs/digits
-  sft train configuration/digits/recipe.yaml --output_dir runs/wide model.hidden_size=128 seed=1
-  sft train configuration/digits/recipe.yaml --output_dir runs/digits --resume
-  sft train configuration/shrec16-invariant/recipe.yaml --data_dir data training.report_to=tensorboard
-  accelerate launch --multi_gpu --num_processes 2 -m modeling_sft train configuration/digits/recipe.yaml
+  sft train configuration/digits/sft.yaml --output_dir runs/digits
+  sft train configuration/digits/sft.yaml --output_dir runs/wide model.hidden_size=128 seed=1
+  sft train configuration/digits/sft.yaml --output_dir runs/digits --resume
+  sft train configuration/shrec16/invariant.yaml --data_dir data training.report_to=tensorboard
+  accelerate launch --multi_gpu --num_processes 2 -m modeling_sft train configuration/digits/sft.yaml
       (several processes; on a machine without GPU they share its cores)
 """
 
@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_recipe(parser)
     parser.add_argument(
-        "--output_dir", type=Path, help="folder to write (default: runs/NAME, NAME being the recipe's folder)"
+        "--output_dir",
+        type=Path,
+        help="folder to write (default: runs/DATASET for DATASET/sft.yaml, runs/DATASET-PEER for DATASET/PEER.yaml)",
     )
     add_data_dir(parser)
     parser.add_argument(
@@ -40,11 +42,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, and print where the model lies and how it did on the validation data."""
     from accelerate import PartialState
 
-    from ..training import Recipe, train
+    from ..training import load_recipe, train
+    from ..training.recipe_files import recipe_name
 
     recipe_path = Path(arguments.recipe)
-    recipe = Recipe.from_yaml(recipe_path, arguments.overrides)
-    output_dir = arguments.output_dir or Path("runs") / recipe_path.resolve().parent.name
+    recipe = load_recipe(recipe_path, arguments.overrides)
+    output_dir = arguments.output_dir or Path("runs") / recipe_name(recipe_path)
     log = train(recipe, output_dir, arguments.data_dir, resume=arguments.resume, overwrite=arguments.overwrite)
     if PartialState().is_main_process:
         print(f"{log['num_parameters']:,} parameters, trained in {log['training_seconds'] or 0:.0f} s")

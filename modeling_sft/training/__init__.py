@@ -2,6 +2,7 @@
 
 from .callbacks import DatasetEpochCallback, SamplingNoiseCallback
 from .evaluation import Evaluator, evaluate, format_report
+from .loading import check_recipe, load_recipe
 from .recipe import EarlyStopping, ImportanceScorerSettings, Recipe, SamplingNoiseSchedule
 from .repetition import format_summary, repeat
 from .run import build_training_arguments, train
@@ -21,11 +22,15 @@ __all__ = [
     "Task",
     "activation_checkpointing_arguments",
     "build_training_arguments",
+    "check_recipe",
     "evaluate",
     "format_report",
     "format_summary",
     "get_task",
     "is_scorer_parameter",
+    "load_recipe",
+    "plot_ablation",
+    "read_results",
     "register_task",
     "repeat",
     "train",

@@ -11,6 +11,7 @@ import numpy as np
 from transformers import AutoConfig, EvalPrediction, Trainer, TrainingArguments
 
 from .environment import describe_environment
+from .loading import check_recipe, load_recipe
 from .processes import leave_together
 from .recipe import RECIPE_NAME, Recipe
 from .tasks import get_task, task_of_config
@@ -222,7 +223,7 @@ def format_report(report: dict[str, Any]) -> str:
 
 def _recipe_of(folder: Path, dataset: str | None, split: str) -> Recipe:
     if (folder / RECIPE_NAME).is_file():
-        recipe = Recipe.from_yaml(folder)
+        recipe = load_recipe(folder)
         if split == "validation" and recipe.validation_fraction == 0:
             raise ValueError(f"The recipe in `{folder}` held out no validation data: use the test split.")
         if dataset is not None:
@@ -232,7 +233,8 @@ def _recipe_of(folder: Path, dataset: str | None, split: str) -> Recipe:
         raise ValueError(f"There is no {RECIPE_NAME} in `{folder}`: name the data set with `dataset`.")
     if split == "validation":
         raise ValueError(f"There is no {RECIPE_NAME} in `{folder}` that says what the validation data is.")
-    return Recipe(task=task_of_config(AutoConfig.from_pretrained(folder)).name, dataset={"name": dataset})
+    task = task_of_config(AutoConfig.from_pretrained(folder))
+    return check_recipe(Recipe(task=task.name, dataset={"name": dataset}))
 
 
 def _sampled_metric(evaluator: Evaluator, data: Any, seed: int) -> float:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 from transformers import TrainingArguments
 
 from ..attention.backends import ATTENTION_BACKENDS
 from ..hub.optional import import_optional
+from .recipe_files import RECIPE_NAME, apply_override, read_settings
 from .writing import replace_text
 
-RECIPE_NAME = "recipe.yaml"
+try:
+    from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
+except ImportError as error:
+    raise ImportError('Recipes need `pydantic`: pip install "modeling-sft[train]"') from error
 
 _RESERVED_TRAINING_ARGUMENTS = {
     "output_dir": "pass --output_dir instead",
@@ -28,7 +31,24 @@ _RESERVED_TRAINING_ARGUMENTS = {
     "do_predict": "run scripts/evaluate.py instead",
 }
 
-_MAX_VALUES = 10_000
+_EXPECTED = {
+    "dict_type": "a mapping of names to values",
+    "model_type": "a mapping of names to values",
+    "string_type": "a name",
+    "int_type": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "a number of at most {le}",
+}
+"""What to write in place of a value, by the type that pydantic gives an error."""
+
+# A number stays a number, and true is none.
+Integer = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
+Switch = Annotated[bool, Strict()]
 
 
 def reject_unknown_names(names: Iterable[str], known: Iterable[str], section: str) -> None:
@@ -52,15 +72,39 @@ def reject_unknown_names(names: Iterable[str], known: Iterable[str], section: st
         raise ValueError(f"Unknown recipe name `{name}`{where}: {remedy}")
 
 
-def _require_number(section: str, name: str, value: Any, minimum: float = 0.0, maximum: float | None = None) -> None:
-    in_range = isinstance(value, int | float) and not isinstance(value, bool) and value >= minimum
-    if not in_range or (maximum is not None and value > maximum):
-        bounds = f"at least {minimum:g}" if maximum is None else f"between {minimum:g} and {maximum:g}"
-        raise ValueError(f"`{section}.{name}` must be a number {bounds}, got {value!r}.")
+class Section(BaseModel):
+    """Settings of which every one is checked: a wrong one is a `ValueError` of one line, with place and remedy.
+
+    Class attributes:
+        place (`str`): Where the settings stand in a recipe, for messages (`"early_stopping"`; `""` for the top level).
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    place: ClassVar[str] = ""
+
+    def __init__(self, /, **settings: Any) -> None:
+        if self.model_config["extra"] == "forbid":
+            reject_unknown_names(settings, type(self).model_fields, self.place)
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise ValueError(self._explain(error)) from None
+
+    @classmethod
+    def _explain(cls, error: ValidationError) -> str:
+        """The first thing that pydantic found wrong, in one line."""
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "value_error":
+            return str(first["ctx"]["error"])
+        place = ".".join([cls.place, *map(str, first["loc"])]).strip(".")
+        if first["type"] == "missing":
+            return f"`{place}` is missing: add it to the recipe."
+        expected = _EXPECTED.get(first["type"], "another value").format(**first.get("ctx", {}))
+        or_null = ", or null" if cls.model_fields[str(first["loc"][0])].default is None else ""
+        return f"`{place}` is {reprlib.repr(first['input'])}: use {expected}{or_null}."
 
 
-@dataclass
-class ImportanceScorerSettings:
+class ImportanceScorerSettings(Section):
     """How the importance scorers (parameters whose name contains `.sampler.`) are optimised.
 
     Args:
@@ -69,19 +113,12 @@ class ImportanceScorerSettings:
             the other parameters. None clips them together with all others.
     """
 
-    learning_rate_multiplier: float = 1.0
-    max_grad_norm: float | None = None
-
-    def __post_init__(self) -> None:
-        _require_number("importance_scorer", "learning_rate_multiplier", self.learning_rate_multiplier)
-        if self.max_grad_norm is not None:
-            _require_number("importance_scorer", "max_grad_norm", self.max_grad_norm)
-            if self.max_grad_norm == 0:
-                raise ValueError("`importance_scorer.max_grad_norm` must be positive, or null for no own clipping.")
+    place = "importance_scorer"
+    learning_rate_multiplier: Annotated[Number, Field(ge=0)] = 1.0
+    max_grad_norm: Annotated[Number, Field(gt=0)] | None = None
 
 
-@dataclass
-class SamplingNoiseSchedule:
+class SamplingNoiseSchedule(Section):
     """Linear annealing of `sampling_noise` from the configuration's value.
 
     Args:
@@ -89,18 +126,12 @@ class SamplingNoiseSchedule:
         until (`float`): Fraction of all training steps after which `final` is reached, in (0, 1].
     """
 
-    final: float = 0.0
-    until: float = 1.0
-
-    def __post_init__(self) -> None:
-        _require_number("sampling_noise_schedule", "final", self.final)
-        _require_number("sampling_noise_schedule", "until", self.until, maximum=1.0)
-        if self.until == 0:
-            raise ValueError("`sampling_noise_schedule.until` must be positive: a fraction of all training steps.")
+    place = "sampling_noise_schedule"
+    final: Annotated[Number, Field(ge=0)] = 0.0
+    until: Annotated[Number, Field(gt=0, le=1)] = 1.0
 
 
-@dataclass
-class EarlyStopping:
+class EarlyStopping(Section):
     """Stop when the validation metric has not improved.
 
     Args:
@@ -108,25 +139,31 @@ class EarlyStopping:
         threshold (`float`): Smallest change that counts as an improvement, in units of the metric.
     """
 
-    patience: int = 5
-    threshold: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.patience, int) or isinstance(self.patience, bool) or self.patience < 1:
-            raise ValueError(f"`early_stopping.patience` must be a positive integer, got {self.patience!r}.")
-        _require_number("early_stopping", "threshold", self.threshold)
+    place = "early_stopping"
+    patience: Annotated[Integer, Field(ge=1)] = 5
+    threshold: Annotated[Number, Field(ge=0)] = 0.0
 
 
-_SECTION_CLASSES: dict[str, Any] = {
-    "importance_scorer": ImportanceScorerSettings,
-    "sampling_noise_schedule": SamplingNoiseSchedule,
-    "early_stopping": EarlyStopping,
-}
+class DatasetSettings(Section):
+    """What the `dataset` section of every task holds; beside it stand options of the data set's reader.
+
+    Args:
+        name (`str`): The data set.
+        validation_fraction (`float`): Fraction of the training data that is held out for validation; 0 for none.
+        train_fraction (`float`): Share of the training data, without what is held out, that is trained on.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    place = "dataset"
+    name: str
+    validation_fraction: Annotated[Number, Field(ge=0, le=0.9)] = 0.1
+    train_fraction: Annotated[Number, Field(gt=0, le=1)] = 1.0
 
 
-@dataclass
-class Recipe:
+class Recipe(Section):
     """All settings of one training run.
+
+    A recipe checks itself; [`check_recipe`] asks its task too.
 
     Args:
         task (`str`): Name of a registered task, such as `"point-cloud-classification"`.
@@ -156,77 +193,85 @@ class Recipe:
 
     task: str
     dataset: dict[str, Any]
-    model: dict[str, Any] = field(default_factory=dict)
-    processor: dict[str, Any] = field(default_factory=dict)
-    augmentation: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    importance_scorer: ImportanceScorerSettings = field(default_factory=ImportanceScorerSettings)
+    model: dict[str, Any] = {}
+    processor: dict[str, Any] = {}
+    augmentation: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    importance_scorer: ImportanceScorerSettings = ImportanceScorerSettings()
     sampling_noise_schedule: SamplingNoiseSchedule | None = None
     early_stopping: EarlyStopping | None = None
     baseline: str | None = None
     pretrained: str | None = None
     attn_implementation: str | None = None
-    max_tokens_per_batch: int | None = None
-    sort_within_step: bool = False
-    seed: int = 0
+    max_tokens_per_batch: Annotated[Integer, Field(ge=1)] | None = None
+    sort_within_step: Switch = False
+    seed: Annotated[Integer, Field(ge=0, lt=2**32)] = 0
 
-    def __post_init__(self) -> None:
-        from .tasks import get_task
+    @field_validator("dataset")
+    @classmethod
+    def _check_dataset(cls, dataset: dict[str, Any]) -> dict[str, Any]:
+        DatasetSettings(**dataset)
+        return dataset
 
-        for section in ("dataset", "model", "processor", "augmentation", "training"):
-            if not isinstance(getattr(self, section), dict):
-                raise ValueError(f"Section `{section}` must be a mapping, got {getattr(self, section)!r}.")
-        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed < 2**32:
-            raise ValueError(f"`seed` must be an integer from 0 to 2**32 - 1, got {self.seed!r}.")
-        if not isinstance(self.dataset.get("name"), str):
-            raise ValueError("`dataset.name` is missing: name the data set to train on.")
-        _require_number("dataset", "validation_fraction", self.validation_fraction, maximum=0.9)
-        _require_number("dataset", "train_fraction", self.train_fraction, maximum=1.0)
-        if self.train_fraction == 0:
-            raise ValueError("`dataset.train_fraction` must be positive: the share of the training rows to train on.")
+    @field_validator("training")
+    @classmethod
+    def _check_training_arguments(cls, training: dict[str, Any]) -> dict[str, Any]:
+        known = {f.name: f for f in dataclasses.fields(TrainingArguments) if f.init}
+        for name, remedy in _RESERVED_TRAINING_ARGUMENTS.items():
+            if name in training:
+                raise ValueError(f"`training.{name}` cannot stand in a recipe: {remedy}.")
+        names = set(known) | {"activation_checkpointing", "activation_checkpointing_kwargs"}
+        reject_unknown_names(training, names, "training")
+        for name, value in training.items():
+            default = known[name].default if name in known else None
+            is_numeric_field = isinstance(default, int | float) and not isinstance(default, bool)
+            if is_numeric_field and type(value) not in (int, float):
+                raise ValueError(f"`training.{name}` is {reprlib.repr(value)}: use {_EXPECTED['float_type']}.")
+        return training
+
+    @field_validator("attn_implementation")
+    @classmethod
+    def _check_attention_backend(cls, attn_implementation: str | None) -> str | None:
+        if attn_implementation is not None and attn_implementation not in ATTENTION_BACKENDS:
+            names = ", ".join(ATTENTION_BACKENDS)
+            raise ValueError(f"`attn_implementation` is {attn_implementation!r}: use null or one of {names}.")
+        return attn_implementation
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Recipe:
         if self.baseline is not None and self.attn_implementation is not None:
             raise ValueError("`attn_implementation` does not go with `baseline`: remove it.")
-        if self.attn_implementation is not None and self.attn_implementation not in ATTENTION_BACKENDS:
-            names = ", ".join(ATTENTION_BACKENDS)
-            raise ValueError(f"`attn_implementation` is {self.attn_implementation!r}: use null or one of {names}.")
-        self._validate_batches()
-        self._validate_training_arguments()
-        get_task(self.task).validate(self)
         if self.early_stopping is not None and self.validation_fraction == 0:
             raise ValueError("`early_stopping` needs validation data: set `dataset.validation_fraction` above 0.")
-
-    def _validate_batches(self) -> None:
-        if not isinstance(self.sort_within_step, bool):
-            raise ValueError(f"`sort_within_step` must be true or false, got {self.sort_within_step!r}.")
         if self.sort_within_step:
-            if self.max_tokens_per_batch is not None or "train_sampling_strategy" in self.training:
-                raise ValueError(
-                    "`sort_within_step` does not go with `max_tokens_per_batch` or `training.train_sampling_strategy`:"
-                    " choose one."
-                )
-            if self.training.get("gradient_accumulation_steps", 1) < 2:
-                raise ValueError(
-                    "`sort_within_step` needs several batches in a step: set `training.gradient_accumulation_steps` "
-                    "above 1, or `sort_within_step` to false."
-                )
-        limit = self.max_tokens_per_batch
-        if limit is None:
-            return
-        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-            raise ValueError(f"`max_tokens_per_batch` must be a positive integer or null, got {limit!r}.")
-        for name in ("per_device_train_batch_size", "train_sampling_strategy"):
-            if name in self.training:
-                raise ValueError(f"`training.{name}` does not go with `max_tokens_per_batch`: remove one of them.")
+            self._check_sorted_steps()
+        if self.max_tokens_per_batch is not None:
+            for name in ("per_device_train_batch_size", "train_sampling_strategy"):
+                if name in self.training:
+                    raise ValueError(f"`training.{name}` does not go with `max_tokens_per_batch`: remove one of them.")
+        return self
+
+    def _check_sorted_steps(self) -> None:
+        if self.max_tokens_per_batch is not None or "train_sampling_strategy" in self.training:
+            raise ValueError(
+                "`sort_within_step` does not go with `max_tokens_per_batch` or `training.train_sampling_strategy`:"
+                " choose one."
+            )
+        if self.training.get("gradient_accumulation_steps", 1) < 2:
+            raise ValueError(
+                "`sort_within_step` needs several batches in a step: set `training.gradient_accumulation_steps` "
+                "above 1, or `sort_within_step` to false."
+            )
 
     @property
     def validation_fraction(self) -> float:
         """Fraction of the training data that is held out for validation."""
-        return self.dataset.get("validation_fraction", 0.1)
+        return DatasetSettings(**self.dataset).validation_fraction
 
     @property
     def train_fraction(self) -> float:
         """Share of the training data, without what is held out for validation, that is trained on."""
-        return self.dataset.get("train_fraction", 1.0)
+        return DatasetSettings(**self.dataset).train_fraction
 
     @property
     def groups_by_length(self) -> bool:
@@ -247,49 +292,39 @@ class Recipe:
         """
         if not isinstance(settings, Mapping):
             raise ValueError(f"A recipe is a mapping of sections, got {type(settings).__name__}.")
-        reject_unknown_names(settings, [f.name for f in dataclasses.fields(cls)], "")
-        arguments: dict[str, Any] = {}
-        for name, value in settings.items():
-            if value is None:
-                continue
-            section_class = _SECTION_CLASSES.get(name)
-            if section_class is not None and not isinstance(value, section_class):
-                if not isinstance(value, Mapping):
-                    raise ValueError(f"Section `{name}` must be a mapping, got {value!r}.")
-                reject_unknown_names(value, [f.name for f in dataclasses.fields(section_class)], name)
-                value = section_class(**value)
-            arguments[name] = dict(value) if isinstance(value, Mapping) else value
-        for required in ("task", "dataset"):
-            if required not in arguments:
-                raise ValueError(f"The recipe has no `{required}`.")
+        reject_unknown_names(settings, cls.model_fields, "")
+        arguments: dict[str, Any] = {
+            name: {str(key): entry for key, entry in value.items()} if isinstance(value, Mapping) else value
+            for name, value in settings.items()
+            if value is not None
+        }
         return cls(**arguments)
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-        """Read a recipe file and apply overrides.
+        """Read a recipe file, with the settings of its `base` if it names one, and apply overrides.
 
         Args:
             path (`str` or `Path`): A YAML file, or a folder that contains `recipe.yaml`.
             overrides (`Sequence[str]`): Dotted assignments such as `"model.hidden_size=64"`, values in YAML.
 
         Raises:
-            ValueError: If the file is missing or no YAML, a name is unknown, or a value is outside its range.
+            ValueError: If the file or its base is missing or no YAML, a name is unknown, or a value is outside its
+                range.
         """
         path = Path(path)
         if path.is_dir():
             path = path / RECIPE_NAME
         if not path.is_file():
             raise ValueError(f"There is no recipe at `{path}`.")
-        settings = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-        if not isinstance(settings, dict):
-            raise ValueError(f"`{path}` must hold a mapping of sections, got {type(settings).__name__}.")
+        settings = read_settings(path)
         for override in overrides:
-            _apply_override(settings, override)
+            apply_override(settings, override)
         return cls.from_dict(settings)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain nested dictionaries, from which [`Recipe.from_dict`] builds an equal recipe."""
-        return dataclasses.asdict(self)
+        return self.model_dump()
 
     def save(self, folder: str | Path) -> None:
         """Write `recipe.yaml` into a folder, which is created if absent."""
@@ -297,76 +332,3 @@ class Recipe:
         path = Path(folder) / RECIPE_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False))
-
-    def _validate_training_arguments(self) -> None:
-        known = {f.name: f for f in dataclasses.fields(TrainingArguments) if f.init}
-        names = set(known) | {"activation_checkpointing", "activation_checkpointing_kwargs"}
-        for name, remedy in _RESERVED_TRAINING_ARGUMENTS.items():
-            if name in self.training:
-                raise ValueError(f"`training.{name}` cannot stand in a recipe: {remedy}.")
-        reject_unknown_names(self.training, names, "training")
-        for name, value in self.training.items():
-            default = known[name].default if name in known else None
-            is_numeric_field = isinstance(default, int | float) and not isinstance(default, bool)
-            if is_numeric_field and not isinstance(value, int | float):
-                raise ValueError(f"`training.{name}` must be a number, got {value!r}.")
-
-
-def parse_yaml(text: str, source: str) -> Any:
-    """Parse YAML, with 1e-3 as a number and no as a word (as in YAML 1.2), and repeated keys as an error.
-
-    Args:
-        text (`str`): The YAML.
-        source (`str`): Where it comes from, for messages.
-
-    Raises:
-        ValueError: If it is not valid, repeats a key, or holds too many values.
-    """
-    yaml: Any = import_optional("yaml", "train")
-
-    class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers = {
-            first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
-
-    def mapping_without_repeats(loader: Any, node: Any) -> dict:
-        keys = [loader.construct_object(key) for key, _ in node.value]
-        repeated = {str(key) for key in keys if keys.count(key) > 1}
-        if repeated:
-            raise ValueError(f"`{source}` sets {', '.join(sorted(repeated))} twice in one section.")
-        return loader.construct_mapping(node, deep=True)
-
-    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping_without_repeats)
-    Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$", re.IGNORECASE), list("tTfF"))
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789")
-    )
-    try:
-        content = yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader subclass
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"`{source}` is not valid YAML: {error}") from error
-    # Repeated aliases let a short text stand for more values than memory holds.
-    pending, count = [content], 0
-    while pending:
-        value, count = pending.pop(), count + 1
-        if count > _MAX_VALUES:
-            raise ValueError(f"`{source}` holds more than {_MAX_VALUES} values: write it without aliases.")
-        if isinstance(value, dict | list):
-            pending.extend(value.values() if isinstance(value, dict) else value)
-    return content
-
-
-def _apply_override(settings: dict[str, Any], override: str) -> None:
-    name, separator, text = override.partition("=")
-    path = name.strip().split(".")
-    if not separator or not all(path):
-        raise ValueError(f"Override `{override}` must look like `section.name=value`, such as `model.hidden_size=64`.")
-    target = settings
-    for part in path[:-1]:
-        if target.get(part) is None:
-            target[part] = {}
-        target = target[part]
-        if not isinstance(target, dict):
-            raise ValueError(f"Override `{override}`: `{part}` is a value, not a section.")
-    target[path[-1]] = parse_yaml(text, override)

@@ -11,7 +11,8 @@ import numpy as np
 
 from .environment import describe_environment
 from .evaluation import EVALUATION_NAME, evaluate
-from .recipe import Recipe
+from .loading import load_recipe
+from .recipe_files import recipe_name
 from .run import train
 from .tasks import get_task
 from .writing import replace_text
@@ -54,7 +55,7 @@ def repeat(
     if not values or len({str(value) for value in values}) < len(values):
         raise ValueError(f"`values` must be one or more different values of {setting}, got {list(values)}.")
     # Reading all of them first finds mistakes before hours of training.
-    recipes = {value: Recipe.from_yaml(path, [*overrides, f"{setting}={value}"]) for value in values}
+    recipes = {value: load_recipe(path, [*overrides, f"{setting}={value}"]) for value in values}
     if not resume and output_dir.is_dir() and any(output_dir.iterdir()):
         raise ValueError(f"`output_dir` {output_dir} is not empty: pass --resume or another folder.")
     reports, logs = [], []
@@ -66,7 +67,7 @@ def repeat(
     rotations = [name for name in reports[0]["results"] if all(name in report["results"] for report in reports)]
     rotated = {rotation: _metrics_of(reports, rotation) for rotation in rotations}
     summary = {
-        "recipe": (Path(path) if Path(path).is_dir() else Path(path).parent).resolve().name,
+        "recipe": recipe_name(path),
         "baseline": recipes[values[0]].baseline,
         "task": reports[0]["task"],
         "dataset": reports[0]["dataset"],

@@ -18,6 +18,7 @@ from .callbacks import DatasetEpochCallback, HeapTrimCallback, ProcessorTimeCall
 from .checkpoints import STATE_NAME, best_checkpoint_of, find_last_checkpoint, training_had_finished
 from .environment import describe_environment
 from .figures import plot_training_curves
+from .loading import check_recipe
 from .processes import leave_together
 from .recipe import RECIPE_NAME, Recipe
 from .tasks import Task, get_task
@@ -97,9 +98,10 @@ def train(
         checkpoint of the runs before it was resumed), `log_history`, date, command, versions and hardware.
 
     Raises:
-        ValueError: If the folder is in use, or the recipe does not fit the data or the run that is resumed.
+        ValueError: If the folder is in use, or the recipe does not fit its task, the data or the run that is resumed.
     """
     output_dir = Path(output_dir)
+    check_recipe(recipe)
     task = get_task(recipe.task)
     arguments = build_training_arguments(recipe, output_dir)
     is_main = arguments.process_index == 0

@@ -294,7 +294,7 @@ def test_each_kind_of_model_has_an_example(model, processor):
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ("scripts/train.py configuration/digits/recipe.yaml seed=1", None),
+        ("scripts/train.py configuration/digits/sft.yaml seed=1", None),
         (
             "/opt/lab/scripts/train.py recipe.yaml --data_dir /data/private/sets",
             "train.py recipe.yaml --data_dir sets",

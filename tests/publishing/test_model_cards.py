@@ -11,6 +11,7 @@ import pytest
 from lab.releases import compare, read_goals, render_results_page
 from modeling_sft.publishing import check_example, prepare
 from modeling_sft.training import Recipe, get_task
+from modeling_sft.training.recipe_files import recipe_paths
 from paths import ROOT
 
 RESULTS = ROOT / "docs" / "results"
@@ -52,7 +53,7 @@ def test_release_is_fit_to_be_published_and_up_to_date(folder: Path, tmp_path: P
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_release_was_trained_by_the_committed_recipe(folder: Path) -> None:
     goal = read_goals(RESULTS)[folder.name]
-    committed, trained = Recipe.from_yaml(ROOT / "configuration" / goal.recipe), Recipe.from_yaml(folder)
+    committed, trained = Recipe.from_yaml(recipe_paths(ROOT / "configuration")[goal.recipe]), Recipe.from_yaml(folder)
     for name in ("task", "dataset", "model", "processor", "augmentation", "importance_scorer", "pretrained"):
         assert getattr(trained, name) == getattr(committed, name), name
     # What a run logs, evaluates and saves on its way, and the backend, do not decide its weights.

@@ -93,12 +93,12 @@ def test_aliases_of_commands_name_every_option(script, words, monkeypatch, capsy
     ("arguments", "message"),
     [
         (["scripts/train.py", "no/such/recipe.yaml"], "no recipe"),
-        (["scripts/train.py", "configuration/digits/recipe.yaml", "model.hiden_size=3"], "did you mean `hidden_size`"),
-        (["scripts/train.py", "configuration/digits/recipe.yaml", "--output_dir", "README.md/run"], "Not a directory"),
+        (["scripts/train.py", "configuration/digits/sft.yaml", "model.hiden_size=3"], "did you mean `hidden_size`"),
+        (["scripts/train.py", "configuration/digits/sft.yaml", "--output_dir", "README.md/run"], "Not a directory"),
         (
             [
                 "scripts/repeat.py",
-                "configuration/digits/recipe.yaml",
+                "configuration/digits/sft.yaml",
                 "--over",
                 "seed=0",
                 "--output_dir",

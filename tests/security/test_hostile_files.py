@@ -26,7 +26,7 @@ from modeling_sft import (
 )
 from modeling_sft.data.files import read_archive
 from modeling_sft.publishing import prepare
-from modeling_sft.training import Recipe, evaluate
+from modeling_sft.training import evaluate, load_recipe
 from security.hostile import Trap, change_json
 
 
@@ -159,15 +159,17 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         "task: point-cloud-classification\ndataset: {name: digits}\ntraining: {output_dir: ../elsewhere}\n",
         "task: point-cloud-classification\ndataset: {name: digits}\nseed: .nan\n",
         "- 1\n",
+        "base: /dev/zero\n",
+        "base: recipe.yaml\n",
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_hostile_recipes_are_refused(run, mark, little_memory, text):
     (run / "recipe.yaml").write_text(text.replace("MARK", json.dumps(str(mark))))
     before = {path: path.stat().st_mtime_ns for path in run.parent.rglob("*")}
     readers = [lambda: evaluate(run)]
     if "../../digits" not in text:  # the others read no data
-        readers += [lambda: prepare(run, "lab/model"), lambda: Recipe.from_yaml(run)]
+        readers += [lambda: prepare(run, "lab/model"), lambda: load_recipe(run)]
     for read in readers:
         with pytest.raises((ValueError, StrictDataclassError)):
             read()

@@ -2,15 +2,16 @@
 
 import pytest
 
-from modeling_sft.training import Recipe, get_task
+from modeling_sft.training import get_task, load_recipe
+from modeling_sft.training.recipe_files import recipe_paths
 from paths import ROOT
 
-RECIPES = sorted((ROOT / "configuration").glob("*/recipe.yaml"))
+RECIPES = recipe_paths(ROOT / "configuration")
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
-def test_recipes_are_valid(path):
-    recipe = Recipe.from_yaml(path)
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_valid(name):
+    recipe = load_recipe(RECIPES[name])
     task = get_task(recipe.task)
     assert recipe.dataset["name"] in task.readers
     config = task.model_class_of(recipe).config_class(**recipe.model)
@@ -22,4 +23,9 @@ def test_recipes_are_valid(path):
 
 
 def test_there_are_published_recipes():
-    assert {path.parent.name for path in RECIPES} >= {"digits", "meshes", "shrec16-invariant", "texts"}
+    assert set(RECIPES) >= {"digits", "meshes", "modelnet10-vox", "modelnet10-vox-invariant", "nci1-gine", "texts"}
+    assert "ablations-nci1" not in RECIPES
+
+
+def test_results_are_those_of_published_recipes():
+    assert {path.stem for path in (ROOT / "docs" / "results").glob("*.json")} <= set(RECIPES)

@@ -20,7 +20,7 @@ from modeling_sft import (
 )
 from modeling_sft.data import graph_rows
 from modeling_sft.training import Recipe, evaluate, train
-from modeling_sft.training.recipe import _apply_override
+from modeling_sft.training.recipe_files import apply_override
 from modeling_sft.training.tasks import LinkPredictionTask, NodeClassificationTask, get_task
 from modeling_sft.training.trainer import SFTTrainer
 from tiny_recipes import tiny_graph_recipe
@@ -111,7 +111,7 @@ def budgeted(task: str, *overrides: str) -> Any:
     settings["training"].pop("per_device_train_batch_size")
     settings["max_tokens_per_batch"] = 60
     for override in overrides:
-        _apply_override(settings, override)
+        apply_override(settings, override)
     return Recipe.from_dict(settings)
 
 
@@ -184,7 +184,7 @@ def test_batches_stay_within_their_tokens(data: Path, tmp_path: Path, monkeypatc
 def test_the_limit_of_tokens_is_checked() -> None:
     with pytest.raises(ValueError, match="does not go with `max_tokens_per_batch`"):
         recipe_of("graph-regression", "max_tokens_per_batch=60")
-    with pytest.raises(ValueError, match="must be a positive integer"):
+    with pytest.raises(ValueError, match="use a number of at least 1"):
         budgeted("graph-regression", "max_tokens_per_batch=0")
 
 
@@ -234,7 +234,7 @@ def test_sorting_within_a_step_needs_several_batches_and_no_other_order() -> Non
         sorted_steps("graph-regression", "training.train_sampling_strategy=group_by_length")
     with pytest.raises(ValueError, match="does not go with"):
         budgeted("graph-regression", "sort_within_step=true", "training.gradient_accumulation_steps=2")
-    with pytest.raises(ValueError, match="must be true or false"):
+    with pytest.raises(ValueError, match="use true or false"):
         recipe_of("graph-regression", "sort_within_step=3")
 
 

@@ -78,7 +78,7 @@ def test_finished_runs_are_kept_on_resuming(recipe: Path, tmp_path: Path, monkey
     [
         ("seed", [], "one or more different values"),
         ("seed", ["1", "1"], "one or more different values"),
-        ("seed", ["0", "-1"], "`seed` must be"),
+        ("seed", ["0", "-1"], "`seed` is -1: use"),
         ("dataset.fold", ["0"], "Unknown recipe name `fold`"),
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 from modeling_sft.training import Recipe, evaluate, train
 from paths import ROOT
 
-RECIPE = ROOT / "configuration" / "digits" / "recipe.yaml"
+RECIPE = ROOT / "configuration" / "digits" / "sft.yaml"
 # 360 test digits: two standard errors of an accuracy around 0.9 are about 0.03.
 TOLERANCE = 0.03
 # A sample that is not representative costs 30 points and more when K grows; all tokens instead of 8, one to three.

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from modeling_sft import AutoModelForSequencePairClassification, byte_tokenizer, character_tokenizer
-from modeling_sft.training import Recipe, SFTTrainer, evaluate, format_report, get_task, train
-from tiny_recipes import TINY_SEQUENCE, tiny_recipe, tiny_sequence_recipe, tiny_settings
+from modeling_sft.training import SFTTrainer, evaluate, format_report, get_task, train
+from tiny_recipes import tiny_recipe, tiny_sequence_recipe
 
 WORDS = {"animal": ["cat", "dog", "hen", "little mouse"], "plant": ["oak", "rose", "thistle", "moss"]}
 
@@ -255,9 +255,7 @@ def test_pretrained_models_must_fit(data, tmp_path, language_model, monkeypatch)
     fails("`processor.tokenizer` 'absent' is none of bytes, list_ops", "classes", "processor.tokenizer=absent")
     fails("`pretrained` .* cannot be loaded", "classes", f"pretrained={tmp_path / 'absent'}")
     with pytest.raises(ValueError, match="`pretrained` does not go with `baseline`"):
-        Recipe.from_dict(
-            tiny_settings("model={}", "baseline=bert", f"pretrained={language_model}", settings=TINY_SEQUENCE)
-        )
+        tiny_sequence_recipe("model={}", "baseline=bert", f"pretrained={language_model}")
 
 
 def test_a_pretrained_point_cloud_model_is_refused(data, tmp_path):

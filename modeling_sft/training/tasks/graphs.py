@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -24,11 +24,9 @@ from ...data.metrics import classification_metrics
 from ...graph.modeling_sft_graph import SFTForGraphClassification, SFTForLinkPrediction, SFTForNodeClassification
 from ...graph.processing import SFTGraphProcessor
 from ...nn.checks import IGNORED_LABEL
+from ..recipe import Recipe
 from .pretrained import load_pretrained
 from .task import Task, check_label_names, id_fields, label_names_of, register_task
-
-if TYPE_CHECKING:
-    from ..recipe import Recipe
 
 
 class GraphTask(Task):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -18,11 +18,9 @@ from ...data.point_cloud.readers import READERS
 from ...point_cloud.augmentation import PointCloudAugmentation, random_rotation
 from ...point_cloud.modeling_sft_point_cloud import SFTForPointCloudClassification, SFTForPointCloudSegmentation
 from ...point_cloud.processing import SFTPointCloudProcessor
+from ..recipe import Recipe
 from .pretrained import load_pretrained
 from .task import Task, check_label_names, label_names_of, register_task
-
-if TYPE_CHECKING:
-    from ..recipe import Recipe
 
 
 class RotatedRows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,11 +27,9 @@ from ...data.sequence.readers import SEQUENCE_READERS
 from ...sequence.feature_extraction import SFTSequenceFeatureExtractor
 from ...sequence.modeling_sft import SFTForMaskedLM, SFTForSequenceClassification, SFTForSequencePairClassification
 from ...sequence.tokenization import byte_tokenizer, list_ops_tokenizer
+from ..recipe import Recipe
 from .pretrained import load_pretrained, pretrained_config
 from .task import Task, check_label_names, label_names_of, register_task
-
-if TYPE_CHECKING:
-    from ..recipe import Recipe
 
 TOKENIZERS: dict[str, Callable[..., Any]] = {"bytes": byte_tokenizer, "list_ops": list_ops_tokenizer}
 

@@ -7,7 +7,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from huggingface_hub.errors import StrictDataclassError
@@ -16,9 +16,7 @@ from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 
 from ...data.registry import ReaderEntry
 from ...data.splits import train_validation_split
-
-if TYPE_CHECKING:
-    from ..recipe import Recipe
+from ..recipe import Recipe, reject_unknown_names
 
 TASKS: dict[str, Task] = {}
 COMMON_DATASET_NAMES = ("name", "validation_fraction", "train_fraction")
@@ -58,8 +56,6 @@ class Task(ABC):
 
     def validate(self, recipe: Recipe) -> None:
         """Raise a ValueError if a recipe's dataset, model, processor or augmentation section does not fit the task."""
-        from ..recipe import reject_unknown_names
-
         reject_unknown_names(recipe.dataset, {*COMMON_DATASET_NAMES, *self.dataset_options(recipe)}, "dataset")
         for name in self.names_from_data:
             if name in recipe.model:
