@@ -27,9 +27,9 @@ def main() -> int:
     from transformers.utils import logging
 
     import lab  # noqa: F401 (benchmark data sets and baselines by name)
+    from lab.figures import plot_sampled_tokens
     from modeling_sft import AutoModelForPointCloudClassification
     from modeling_sft.training import evaluate, get_task, load_recipe, train
-    from modeling_sft.training.figures import plot_sampled_tokens
 
     logging.disable_progress_bar()  # of loading and saving; training keeps its own
     model_dir = arguments.output_dir / "model"

@@ -116,6 +116,3 @@ class SFTAttention(nn.Module):
         if heads.shape[1] == 1:
             return heads.squeeze(1).transpose(1, 2)
         return heads.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
-
-
-__all__ = ["SFTAttention"]

@@ -219,6 +219,3 @@ def support_table() -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-__all__ = ["ATTENTION_BACKENDS", "AttentionBackend", "attend", "backend_problem", "support_table"]

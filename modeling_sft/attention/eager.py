@@ -55,6 +55,3 @@ def eager_attention(inputs: AttentionInputs, output_attentions: bool = False) ->
             p = torch.cat(weights, dim=2)
             return p @ value, p
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2), None
-
-
-__all__ = ["eager_attention"]

@@ -439,6 +439,3 @@ def fused_attention(inputs: AttentionInputs) -> Tensor:
 def compiled_attention(inputs: AttentionInputs) -> Tensor:
     """[`fused_attention`] with tile bodies compiled by `torch.compile` at their first use."""
     return _attention(inputs, compiled=True)
-
-
-__all__ = ["compiled_attention", "fused_attention", "summed_leak"]

@@ -28,6 +28,3 @@ class AttentionInputs(NamedTuple):
     """As in [`attention_probabilities`]."""
     dropout: float = 0.0
     """Probability with which weights are dropped."""
-
-
-__all__ = ["AttentionInputs"]

@@ -38,6 +38,3 @@ def attention_probabilities(scores: Tensor, valid: Tensor, leak_logits: Tensor |
         leak = F.softplus(leak_logits.masked_fill(~valid, 0.0)).masked_fill(~valid, 0.0)
         total = total + leak.sum(-1, keepdim=True)
     return positive / total
-
-
-__all__ = ["PROBABILITY_EPS", "attention_probabilities"]

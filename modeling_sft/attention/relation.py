@@ -135,6 +135,3 @@ class SFTRelation(nn.Module):
     def prepare(self, relation_inputs: Any, sample: Sample) -> Any:
         """Bind the relation to a sample: what its effect is computed from, a [`PreparedRelation`]."""
         raise NotImplementedError
-
-
-__all__ = ["IDENTITY_OFFSET", "DenseEffect", "Gradient", "PreparedRelation", "SFTRelation", "effect_with_gradient"]

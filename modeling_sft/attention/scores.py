@@ -76,6 +76,3 @@ ATTENTION_SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "dot": dot_score,
     "signed_min": signed_min_score,
 }
-
-
-__all__ = ["ATTENTION_SCORES", "MAXOUT_MEAN", "MAXOUT_STD", "dot_score", "maxout_score", "signed_min_score"]

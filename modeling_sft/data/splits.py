@@ -119,32 +119,3 @@ def _check_fraction_and_seed(fraction: float, seed: int) -> None:
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must be between 0 and 1, both excluded; got {fraction!r}.")
     require_integer("seed", seed, 0, 2**32 - 1)
-
-
-def stratified_folds(labels: ArrayLike, num_folds: int, seed: int) -> NDArray[np.int64]:
-    """Deals the rows of a data set out to folds so that every class keeps its share (scikit-learn's).
-
-    Args:
-        labels: (n,) class ids.
-        num_folds: from 2 to the number of rows of the largest class.
-        seed: an integer from 0 to 2**32 - 1; the folds are a pure function of it and of the labels.
-
-    Returns:
-        (n,) fold of each row. Sizes of folds, and numbers of rows of a class in them, differ by at most one.
-
-    Raises:
-        ValueError: if `labels`, `num_folds` or `seed` is out of range.
-    """
-    classes = np.asarray(labels)
-    if classes.ndim != 1 or classes.dtype.kind not in "iu":
-        raise ValueError(f"labels must be one integer per row to stratify by; got shape {classes.shape}.")
-    largest = int(np.unique(classes, return_counts=True)[1].max(initial=0))
-    require_integer("num_folds", num_folds, 2, largest)
-    require_integer("seed", seed, 0, 2**32 - 1)
-    splitter = import_optional("sklearn.model_selection", "graphs").StratifiedKFold(
-        num_folds, shuffle=True, random_state=seed
-    )
-    folds = np.empty(len(classes), dtype=np.int64)
-    for fold, (_, rows) in enumerate(splitter.split(classes, classes)):
-        folds[rows] = fold
-    return folds

@@ -144,6 +144,3 @@ class SFTEncoder(nn.Module):
             low, high = self.config.num_sampled_tokens_range
             return int(torch.randint(low, high + 1, ()))
         return self.config.num_sampled_tokens
-
-
-__all__ = ["SFTEncoder", "SFTLayer"]

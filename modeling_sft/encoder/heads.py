@@ -120,12 +120,3 @@ def answer(
     elif labels is not None:
         loss = classification_loss(logits, labels, config, num_items_in_batch)
     return SFTClassifierOutput.of(outputs, logits, loss)
-
-
-__all__ = [
-    "SFTClassificationHead",
-    "SFTPooling",
-    "SFTSegmentationHead",
-    "SFTTokenHead",
-    "answer",
-]

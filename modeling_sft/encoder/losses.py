@@ -128,6 +128,3 @@ def _mean(total: Tensor, present: Tensor, num_items_in_batch: Tensor | int | Non
     if num_items_in_batch is None:
         return total / present.sum().clamp(min=1)
     return total / torch.as_tensor(num_items_in_batch, device=total.device)
-
-
-__all__ = ["class_loss", "classification_loss", "link_loss", "token_classification_loss"]

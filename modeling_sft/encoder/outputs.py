@@ -75,6 +75,3 @@ def recorded(outputs: SFTModelOutput) -> dict[str, Any]:
     return {
         name: getattr(outputs, name) for name in ("hidden_states", "attentions", "sampled_tokens", "importance_scores")
     }
-
-
-__all__ = ["SFTClassifierOutput", "SFTModelOutput", "SFTQuestionAnsweringOutput", "recorded"]

@@ -225,6 +225,3 @@ class SFTPreTrainedModel(PreTrainedModel):
             finally:
                 for sampler, value in zip(samplers, previous, strict=True):
                     sampler.samples_at_inference = value
-
-
-__all__ = ["SFTPreTrainedModel"]

@@ -68,6 +68,3 @@ def check_features(name: str, features: Tensor, mask: Tensor, vocab_sizes: list[
                 raise ValueError(f"`{name}[..., {column}]` holds {float(broken[0]):g}: categories are whole numbers.")
         check_range(f"{name}[..., {column}]", values.long(), 0, size, "See the vocabulary sizes of the configuration.")
     return features
-
-
-__all__ = ["SFTFeatureEmbedding", "check_features", "look_up"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 COLUMNS = ("num_nodes", "node_feat", "edge_index", "edge_attr", "y", "pos", "edge_label_index", "edge_label")
 """All columns that a row may have."""
@@ -60,21 +60,6 @@ def check_graph(row: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"edge_label has shape {labels.shape}; expected ({num_pairs},) as edge_label_index.")
         graph["edge_label"] = labels.astype(np.int64)
     return graph
-
-
-def degree_features(edge_index: ArrayLike, num_nodes: int, max_degree: int) -> NDArray[np.int64]:
-    """The number of edges that leave each node, as a category from 0 to `max_degree`.
-
-    Args:
-        edge_index: (2, E) integers from 0 to `num_nodes` - 1.
-        num_nodes: n.
-        max_degree: larger degrees count as this one.
-
-    Returns:
-        (n, 1) int64.
-    """
-    sources = np.asarray(edge_index, dtype=np.int64).reshape(2, -1)[0]
-    return np.minimum(np.bincount(sources, minlength=num_nodes), max_degree).astype(np.int64)[:, None]
 
 
 def graph_from_pyg(data: Any) -> dict[str, Any]:

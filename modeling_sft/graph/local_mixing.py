@@ -41,6 +41,3 @@ class SFTMessagePassing(nn.Module):
         messages = nn.functional.relu_(messages)
         sums = messages.new_zeros(nodes.shape[0] + 1, messages.shape[1]).index_add(0, target, messages)[:-1]
         return self.out_proj(self.activation(self.dense((nodes + sums).view_as(hidden_states))))
-
-
-__all__ = ["SFTMessagePassing"]

@@ -83,6 +83,3 @@ class GraphFeatureExtractionPipeline(GraphPipeline, FeatureExtractionPipeline):
     """Embeds graphs; also by the backbone of a model with a head."""
 
     task_name = "graph-feature-extraction"
-
-
-__all__ = ["GraphClassificationPipeline", "GraphFeatureExtractionPipeline", "NodeClassificationPipeline"]

@@ -217,6 +217,3 @@ def _slots_of_sources(indices: Tensor, edges: GraphEdges) -> Tensor:
     slots[..., -1] = -1
     sources = torch.where(edges.edge_mask, edges.edge_index[:, 0], length)
     return slots.gather(2, sources[:, None].expand(-1, samples, -1))
-
-
-__all__ = ["GraphEdges", "PreparedEdges", "SFTGraphRelation"]

@@ -47,6 +47,3 @@ def saved_at_once(folder: str | os.PathLike[str]) -> Iterator[str]:
         for path in target.iterdir():
             if path.name not in saved and _SHARD.fullmatch(path.name):
                 path.unlink()  # of an earlier save in another number of shards
-
-
-__all__ = ["check_shard_indices", "saved_at_once"]

@@ -45,6 +45,3 @@ def entries_of_lines(lines: Iterable[str], first_word: bool = False) -> list[str
     """Lines without blank ones and surrounding space, or the first word of each."""
     stripped = [line.strip() for line in lines if line.strip()]
     return [line.split()[0] for line in stripped] if first_word else stripped
-
-
-__all__ = ["SUFFIXES", "entries_of_lines", "read_entries"]

@@ -304,6 +304,3 @@ def label_scores(logits: Tensor, config: Any) -> Tensor:
     if kind == "regression":
         return logits
     return logits.softmax(-1) if kind == "single_label_classification" else logits.sigmoid()
-
-
-__all__ = ["ClassificationPipeline", "FeatureExtractionPipeline", "SFTPipeline", "TokenClassificationPipeline"]

@@ -81,6 +81,3 @@ class SFTProcessor(SavedWithCode):
             close = difflib.get_close_matches(name, arguments, n=1, cutoff=0.75)
             if close:
                 raise ValueError(f"{cls.__name__} has no argument {name!r}; did you mean {close[0]!r}?")
-
-
-__all__ = ["SFTProcessor", "SavedWithCode"]

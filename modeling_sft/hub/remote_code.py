@@ -246,6 +246,3 @@ def _without_gaps(lines: list[str]) -> str:
         if line or (kept and kept[-2:] != ["", ""]):
             kept.append(line)
     return "\n".join(kept).strip("\n") + "\n"
-
-
-__all__ = ["class_reference", "source_file", "write_code"]

@@ -41,6 +41,3 @@ def require_fraction(name: str, value: Any) -> None:
     """
     if not is_number(value) or not 0 < value < 1:
         raise ValueError(f"{name} must be between 0 and 1, both excluded; got {value!r}.")
-
-
-__all__ = ["is_integer", "is_number", "require_fraction", "require_integer"]

@@ -32,6 +32,3 @@ def in_blocks(function: Callable[[slice], Tensor], length: int, rows: int) -> Te
     for start, block in zip(range(rows, length, rows), blocks, strict=True):
         output[:, start : start + rows] = block
     return output
-
-
-__all__ = ["in_blocks"]

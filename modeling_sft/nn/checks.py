@@ -73,6 +73,3 @@ def resolve_mask(attention_mask: Tensor | None, reference: Tensor) -> Tensor:
                 f"`attention_mask` leaves row {int(empty.nonzero()[0])} without a real token: remove empty samples."
             )
     return attention_mask != 0
-
-
-__all__ = ["IGNORED_LABEL", "check_finite", "check_neighbors", "check_range", "check_shape", "resolve_mask"]

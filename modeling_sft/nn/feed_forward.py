@@ -39,6 +39,3 @@ class SFTFeedForward(nn.Module):
 
     def _transform(self, hidden_states: Tensor) -> Tensor:
         return self.down_proj(self.activation(self.up_proj(hidden_states)))
-
-
-__all__ = ["SFTFeedForward"]

@@ -16,6 +16,3 @@ def gather_rows(x: Tensor, indices: Tensor) -> Tensor:
     offsets = torch.arange(batch, device=x.device).view(-1, *[1] * (indices.dim() - 1)) * length
     flat = (indices.clamp(min=0) + offsets).flatten()
     return x.reshape(batch * length, width).index_select(0, flat).view(*indices.shape, width)
-
-
-__all__ = ["gather_rows", "log_softplus"]

@@ -38,6 +38,3 @@ def start_with_unit_variance(module: Any) -> bool:
     if is_embedding and module.padding_idx is not None:
         initialization.zeros_(module.weight[module.padding_idx])
     return True
-
-
-__all__ = ["start_with_unit_variance", "unit_variance", "unit_variance_linear"]

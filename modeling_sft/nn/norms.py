@@ -67,6 +67,3 @@ NORMS: dict[str, type[nn.Module]] = {"layer": SFTLayerNorm, "rms": SFTRMSNorm, "
 def build_norm(config: SFTEncoderConfig) -> nn.Module:
     """The norm of `config.norm_type`; call it with `(hidden_states, mask)`."""
     return NORMS[config.norm_type](config.hidden_size, eps=config.norm_eps)
-
-
-__all__ = ["NORMS", "build_norm"]

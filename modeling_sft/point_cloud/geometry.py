@@ -221,6 +221,3 @@ def neighbor_pair_features(
     if with_offsets:
         features.append(_divide(offset, mean_distance[..., None]))
     return torch.cat(features, -1)
-
-
-__all__ = ["center_points", "geometry_dtype", "local_invariants", "nearest_neighbors", "neighbor_pair_features"]

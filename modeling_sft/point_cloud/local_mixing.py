@@ -53,6 +53,3 @@ class SFTEdgeMixing(nn.Module):
         rows = max(1, PAIR_ELEMENTS // (neighbors[:, 0].numel() * neighbor_index.shape[-1]))
         messages = in_blocks(largest_message, points.shape[1], rows)
         return hidden_states + self.out_proj(self.activation(self.center_proj(hidden_states) + messages))
-
-
-__all__ = ["SFTEdgeMixing"]

@@ -65,12 +65,3 @@ def moment_invariants(points: Tensor, normals: Tensor | None, moments: CloudMome
     elif with_normals and normals is not None:
         features += [*contract(normals)[1], (image * normals).sum(-1)]
     return torch.stack(features, dim=-1)
-
-
-__all__ = [
-    "NUM_MOMENT_INVARIANTS",
-    "NUM_NORMAL_MOMENT_INVARIANTS",
-    "CloudMoments",
-    "cloud_moments",
-    "moment_invariants",
-]

@@ -127,10 +127,3 @@ class PointCloudFeatureExtractionPipeline(PointCloudPipeline, FeatureExtractionP
 
     task_name = "point-cloud-feature-extraction"
     stages = {**FeatureExtractionPipeline.stages, "seed": "preprocess"}
-
-
-__all__ = [
-    "PointCloudClassificationPipeline",
-    "PointCloudFeatureExtractionPipeline",
-    "PointCloudSegmentationPipeline",
-]

@@ -239,6 +239,3 @@ class SFTPointCloudRelation(SFTRelation):
             along = (normals * points).sum(-1, keepdim=True)
             factors += [(normals,), (points, one), (-normals, along), factors[1]]
         return (self._stack(*factors) * is_point[:, :, None, :, None]).mT
-
-
-__all__ = ["PointCloudGeometry", "PreparedPairFeatures", "SFTPointCloudRelation"]

@@ -29,6 +29,3 @@ def farthest_point_selector(scores: Tensor, mask: Tensor, k: int, relation_input
         nearest = torch.where(nearest < 0, nearest, distance if step == 0 else torch.minimum(nearest, distance))
         nearest = nearest.scatter(-1, best.indices[:, None], -1.0)
     return torch.stack(chosen, -1)[:, None]
-
-
-__all__ = ["farthest_point_selector"]

@@ -101,6 +101,3 @@ def uniform_partners(selected: Tensor, mask: Tensor, k: int) -> Tensor:
     keys = F.pad(keys, (0, 1), value=-1.0).scatter(-1, torch.where(selected < 0, length, selected), -1.0)
     top = F.pad(keys, (0, k), value=-1.0).topk(k, dim=-1, sorted=False)
     return torch.where(top.values >= 0, top.indices, -1)
-
-
-__all__ = ["ESTIMATORS", "mix_pairs", "uniform_partners"]

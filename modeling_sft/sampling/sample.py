@@ -26,6 +26,3 @@ class Sample(NamedTuple):
 
 # (scores (B, S, N) float, mask (B, N) bool, K, relation inputs of the modality or None) -> indices (B, 1 or S, K).
 Selector = Callable[[Tensor, Tensor, int, tuple | None], Tensor]
-
-
-__all__ = ["Sample", "Selector"]

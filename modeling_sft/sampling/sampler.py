@@ -144,6 +144,3 @@ def random_selector(scores: Tensor, mask: Tensor, k: int, relation_inputs: tuple
     """A uniformly random sample (torch's global generator), for comparisons: `model.set_sampler(random_selector)`."""
     unused = torch.full((scores.shape[0], scores.shape[1], 1), -1, device=scores.device)
     return uniform_partners(unused, mask, k)
-
-
-__all__ = ["SFTSampler", "random_selector"]

@@ -157,6 +157,3 @@ def systematic_selection(scores: Tensor, mask: Tensor, k: int, noise: float) -> 
     # Slot k collects the tokens that were not picked.
     indices = slots.new_full((*slots.shape[:-1], k + 1), -1)
     return indices.scatter(-1, slots, order)[..., :k]
-
-
-__all__ = ["systematic_selection", "topk_selection"]

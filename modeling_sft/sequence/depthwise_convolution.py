@@ -84,6 +84,3 @@ class _DepthwiseConvolution(torch.autograd.Function):
         columns = torch.arange(BLOCK, device=x.device)[:, None] + torch.arange(size, device=x.device)
         grad_weight = products.gather(2, columns.expand(width, -1, -1)).sum(1)
         return grad_x, grad_weight[:, None]
-
-
-__all__ = ["depthwise_convolution"]

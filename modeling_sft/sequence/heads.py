@@ -75,6 +75,3 @@ class SFTPairClassificationHead(nn.Module):
         first, second = self.dropout(self.pooling(hidden_states, mask)).unflatten(0, (-1, 2)).unbind(1)
         pair = torch.cat([first, second, first * second, first - second], dim=-1)
         return self.out_proj(self.dropout(self.activation(self.dense(pair))))
-
-
-__all__ = ["SFTMaskedLMHead", "SFTPairClassificationHead", "join_pairs"]

@@ -34,6 +34,3 @@ class SFTConvolutionMixing(nn.Module):
     def forward(self, hidden_states: Tensor, mask: Tensor, relation_inputs: tuple | None = None) -> Tensor:
         """Mix `(B, N, D)` under the mask `(B, N)`; an even window sees one token more behind than ahead."""
         return self.conv(hidden_states * mask[..., None].to(hidden_states.dtype))
-
-
-__all__ = ["SFTConvolutionMixing"]

@@ -141,6 +141,3 @@ def _positions_of(indices: Tensor, positions: Tensor) -> Tensor:
     length = positions.shape[1]
     found = positions.gather(1, indices.clamp(0, length - 1).flatten(1)).view_as(indices)
     return torch.where(indices < length, found, NOWHERE)
-
-
-__all__ = ["NUM_OFFSET_FEATURES", "PreparedOffsets", "SFTSequenceRelation", "SequencePositions", "offset_features"]

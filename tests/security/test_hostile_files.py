@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoProcessor
 
+from lab.readers.contents import read_archive
 from modeling_sft import (
     SFTConfig,
     SFTForPointCloudClassification,
@@ -24,7 +25,6 @@ from modeling_sft import (
     SFTPointCloudProcessor,
     load_point_cloud,
 )
-from modeling_sft.data.files import read_archive
 from modeling_sft.publishing import prepare
 from modeling_sft.training import evaluate, load_recipe
 from security.hostile import Trap, change_json

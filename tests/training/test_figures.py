@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modeling_sft.training.figures import plot_sampled_tokens, plot_training_curves
+from lab.figures import plot_sampled_tokens
+from modeling_sft.training.figures import plot_training_curves
 
 
 def test_curves_are_drawn(tmp_path):

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeling_sft.data.files import damaged
-from modeling_sft.graph.inputs import degree_features
 
+from .degrees import degree_features
 from .packed import PackedGraphs, check_packed
 
 

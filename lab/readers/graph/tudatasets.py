@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modeling_sft.data.files import check_labels, damaged, existing_file, read_archive
+from modeling_sft.data.files import damaged, existing_file
 from modeling_sft.data.graph.rows import graph_features
-from modeling_sft.data.splits import stratified_folds, stratified_indices
-from modeling_sft.graph.inputs import degree_features
+from modeling_sft.data.splits import stratified_indices
 from modeling_sft.hub.optional import import_optional
 from modeling_sft.hub.values import require_integer
 
+from ..contents import check_labels, read_archive
+from .degrees import degree_features
+from .folds import stratified_folds
 from .packed import PackedGraphs, ReadPacked, check_packed, packed_rows
 from .tudataset_texts import read_tu_class_names, read_tu_texts
 

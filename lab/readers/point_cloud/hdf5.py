@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modeling_sft.data.files import check_labels, damaged, existing_file
+from modeling_sft.data.files import damaged, existing_file
 from modeling_sft.hub.optional import import_optional
 
-from .files import check_clouds, read_lines
+from ..contents import check_labels, read_lines
+from .files import check_clouds
 
 MAX_COMPRESSION = 1032
 """Deflate cannot compress further, so a larger array is a damaged shape."""

@@ -7,16 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeling_sft.data.files import (
-    check_class_names,
-    check_labels,
-    damaged,
-    dataset_folder,
-    existing_file,
-    read_archive,
-)
+from modeling_sft.data.files import damaged, dataset_folder, existing_file
 from modeling_sft.data.point_cloud.rows import point_cloud_rows
 
+from ..contents import check_class_names, check_labels, read_archive
 from .files import check_clouds
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from modeling_sft.data.cache import cached_rows
 from modeling_sft.data.files import damaged, dataset_folder, existing_file
-from modeling_sft.data.sequence.rows import text_features
+
+from .rows import text_features
 
 if TYPE_CHECKING:
     from datasets import Dataset

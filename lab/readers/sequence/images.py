@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeling_sft.data.cache import cached_rows
-from modeling_sft.data.files import check_labels, damaged, dataset_folder, existing_file, read_archive
-from modeling_sft.data.sequence.rows import gray_values, value_features
+from modeling_sft.data.files import damaged, dataset_folder, existing_file
 
+from ..contents import check_labels, read_archive
 from .cifar_batches import read_cifar_batch
+from .rows import gray_values, value_features
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeling_sft.data.files import damaged, dataset_folder, existing_file
-from modeling_sft.data.sequence.files import check_class_ids, check_texts, read_parquet
-from modeling_sft.data.sequence.rows import text_rows
+from modeling_sft.data.sequence.text_files import check_texts
+
+from ..contents import check_class_ids, read_parquet
+from .rows import text_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from modeling_sft.data.cache import cached_rows
 from modeling_sft.data.files import damaged, dataset_folder, existing_file
-from modeling_sft.data.sequence.files import check_class_ids, check_texts, read_lines, read_parquet
-from modeling_sft.data.sequence.rows import text_features, text_rows
+from modeling_sft.data.sequence.text_files import check_texts
 from modeling_sft.hub.values import require_integer
 
+from ..contents import check_class_ids, read_lines, read_parquet
 from .list_ops_expressions import DIGITS, ListOpsGenerator, evaluate_list_ops
+from .rows import text_features, text_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset

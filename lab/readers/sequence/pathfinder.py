@@ -18,9 +18,10 @@ from transformers.utils import logging
 
 from modeling_sft.data.cache import cached_rows
 from modeling_sft.data.files import damaged, dataset_folder
-from modeling_sft.data.sequence.files import read_lines
-from modeling_sft.data.sequence.rows import gray_values, value_features
 from modeling_sft.hub.optional import import_optional
+
+from ..contents import read_lines
+from .rows import gray_values, value_features
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -357,6 +357,3 @@ def _places(relation: PreparedRelation) -> tuple[Tensor, Tensor, Tensor]:
             raise RuntimeError(message)
         warnings.warn(message, stacklevel=3)
     return weight, query_places, key_places
-
-
-__all__ = ["sampled_attention", "sampled_attention_backward", "triton_attention", "triton_problem"]

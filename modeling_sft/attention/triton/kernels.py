@@ -375,10 +375,3 @@ def key_gradient_kernel(
     channels = tl.arange(0, PADDED_WIDTH)[None, :]
     place = grad_value + columns[:, None] * WIDTH + channels
     tl.store(place, found_value, mask=used_columns & (channels < WIDTH))
-
-
-__all__ = [
-    "forward_kernel",
-    "key_gradient_kernel",
-    "query_gradient_kernel",
-]

@@ -163,17 +163,3 @@ def rows_of(matrix, rows, used, row_stride, WIDTH: tl.constexpr, PADDED_WIDTH: t
     return tl.load(
         matrix + rows[:, None].to(tl.int64) * row_stride + columns, mask=used[:, None] & (columns < WIDTH), other=0.0
     )
-
-
-__all__ = [
-    "channels_of",
-    "effect",
-    "gradient_of_scores",
-    "larger",
-    "offset_entries",
-    "pair_features",
-    "raw_scores",
-    "rows_of",
-    "sigmoid",
-    "softplus",
-]

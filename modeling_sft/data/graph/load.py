@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..registry import read_by_name
 from .readers import GRAPH_READERS
-from .rows import graph_rows
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -36,6 +35,3 @@ def load_graph_dataset(name: str, data_dir: str | os.PathLike[str] | None = None
         ImportError: for files that need an optional library that is not installed.
     """
     return read_by_name(GRAPH_READERS, "graph", "graphs", name, data_dir, options)
-
-
-__all__ = ["graph_rows", "load_graph_dataset"]

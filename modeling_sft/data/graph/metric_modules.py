@@ -44,49 +44,19 @@ class GraphMetric(Metric):
         return {self.function: getattr(metrics, self.function)(predictions, references, **options)}
 
 
-class MeanAveragePrecision(GraphMetric):
-    """See `metrics.mean_average_precision`."""
-
-    function = "mean_average_precision"
-
-
-class MeanRocAuc(GraphMetric):
-    """See `metrics.mean_roc_auc`."""
-
-    function = "mean_roc_auc"
+def _metric(name: str, function: str, **attributes: Any) -> Any:
+    """The class of a metric, which computes a function of `metrics`."""
+    about = f"See `metrics.{function}`."
+    return type(name, (GraphMetric,), {"__doc__": about, "__module__": __name__, "function": function, **attributes})
 
 
-class MeanAbsoluteError(GraphMetric):
-    """See `metrics.mean_absolute_error`."""
+CLASS_IDS: dict[str, Any] = {"depths": (0, 0), "dtypes": ("int64", "int64")}
 
-    function = "mean_absolute_error"
-
-
-class RootMeanSquaredError(GraphMetric):
-    """See `metrics.root_mean_squared_error`."""
-
-    function = "root_mean_squared_error"
-
-
-class MacroF1(GraphMetric):
-    """See `metrics.macro_f1`; predictions are class ids."""
-
-    function = "macro_f1"
-    depths = (0, 0)
-    dtypes = ("int64", "int64")
-
-
-class Accuracy(GraphMetric):
-    """See `metrics.accuracy`; predictions are class ids."""
-
-    function = "accuracy"
-    depths = (0, 0)
-    dtypes = ("int64", "int64")
-
-
-class MeanReciprocalRank(GraphMetric):
-    """See `metrics.mean_reciprocal_rank`: one prediction (n, n) and one reference (2, P) for each graph."""
-
-    function = "mean_reciprocal_rank"
-    depths = (2, 2)
-    dtypes = ("float64", "int64")
+MeanAveragePrecision = _metric("MeanAveragePrecision", "mean_average_precision")
+MeanRocAuc = _metric("MeanRocAuc", "mean_roc_auc")
+MeanAbsoluteError = _metric("MeanAbsoluteError", "mean_absolute_error")
+RootMeanSquaredError = _metric("RootMeanSquaredError", "root_mean_squared_error")
+MacroF1 = _metric("MacroF1", "macro_f1", **CLASS_IDS)
+Accuracy = _metric("Accuracy", "accuracy", **CLASS_IDS)
+# One prediction (n, n) and one reference (2, P) for each graph.
+MeanReciprocalRank = _metric("MeanReciprocalRank", "mean_reciprocal_rank", depths=(2, 2), dtypes=("float64", "int64"))

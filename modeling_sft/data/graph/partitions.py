@@ -201,6 +201,3 @@ def _require_compiled(flag: str, what: str) -> None:
             "documentation of PyTorch Geometric for the one that fits your PyTorch, or use `random_partitions`, which "
             "does without."
         )
-
-
-__all__ = ["NodeBatches", "cluster_partitions", "model_inputs", "random_partitions", "sampled_neighborhoods"]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..registry import read_by_name
 from .readers import READERS
-from .rows import point_cloud_rows
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -33,6 +32,3 @@ def load_point_cloud_dataset(name: str, data_dir: str | os.PathLike[str] | None 
         ImportError: for files that need an optional library that is not installed.
     """
     return read_by_name(READERS, "point-cloud", "pointclouds", name, data_dir, options)
-
-
-__all__ = ["load_point_cloud_dataset", "point_cloud_rows"]

@@ -32,6 +32,3 @@ def load_sequence_dataset(name: str, data_dir: str | os.PathLike[str] | None = N
         ImportError: for files that need an optional library that is not installed.
     """
     return read_by_name(SEQUENCE_READERS, "sequence", "sequences", name, data_dir, options)
-
-
-__all__ = ["load_sequence_dataset"]

@@ -14,7 +14,6 @@ from ...hub.optional import import_optional
 from ...hub.values import require_fraction
 from ..files import damaged
 from ..splits import stratified_indices
-from .files import check_texts
 from .table_labels import check_one_shape, class_names, encode_labels, label_feature
 
 if TYPE_CHECKING:
@@ -139,3 +138,14 @@ def _load(path: Path, split: str, text_columns: Sequence[str]) -> Dataset:
     except Exception as error:
         cause = error.__cause__ or error
         raise damaged(path, f"it cannot be read ({type(cause).__name__}: {cause})") from error
+
+
+def check_texts(path: Path, name: str, texts: Sequence[Any]) -> None:
+    """Checks that every row has a text.
+
+    Raises:
+        ValueError: if one is empty or no string; the message names the row, counted from 0.
+    """
+    for row, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise damaged(path, f"column {name!r} of row {row} (counted from 0) is {text!r}, not a text")

@@ -26,7 +26,7 @@ from ...graph.processing import SFTGraphProcessor
 from ...nn.checks import IGNORED_LABEL
 from ..recipe import Recipe
 from .pretrained import load_pretrained
-from .task import Task, check_label_names, id_fields, label_names_of, register_task
+from .task import ClassificationTask, Task, check_label_names, id_fields, label_names_of, register_task
 
 
 class GraphTask(Task):
@@ -91,30 +91,13 @@ class GraphTask(Task):
 
 
 @register_task
-class GraphClassificationTask(GraphTask):
+class GraphClassificationTask(ClassificationTask, GraphTask):
     """One class for every graph: accuracy."""
 
     name = "graph-classification"
     model_class: ClassVar[Any] = SFTForGraphClassification
-    main_metric = "accuracy"
-
-    def output_fields(self, rows: Any) -> dict[str, Any]:
-        names = getattr(rows.features.get("y"), "names", None)
-        if names is None:
-            raise ValueError(
-                "`dataset` has no classes of graphs in its column `y`: train `graph-multi-label-classification`, "
-                "`graph-regression` or `node-classification`."
-            )
-        if len(names) < 2:
-            raise ValueError(f"`dataset` has {len(names)} class ({', '.join(names)}): give at least two.")
-        return label_names_of(rows, "y")
-
-    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
-        check_label_names(config, rows.features["y"].names)
-
-    def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
-        logits = np.asarray(evaluation.predictions)
-        return classification_metrics(logits.argmax(-1), np.asarray(evaluation.label_ids), logits.shape[-1])
+    column = "y"
+    other_tasks = "`graph-multi-label-classification`, `graph-regression` or `node-classification`"
 
 
 @register_task

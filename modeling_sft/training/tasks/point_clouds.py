@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 
-from ...data.metrics import classification_metrics, restricted_argmax, segmentation_metrics
+from ...data.metrics import restricted_argmax, segmentation_metrics
 from ...data.point_cloud.collators import PointCloudCollator
 from ...data.point_cloud.datasets import PreparedPointClouds
 from ...data.point_cloud.load import load_point_cloud_dataset
@@ -20,7 +20,7 @@ from ...point_cloud.modeling_sft_point_cloud import SFTForPointCloudClassificati
 from ...point_cloud.processing import SFTPointCloudProcessor
 from ..recipe import Recipe
 from .pretrained import load_pretrained
-from .task import Task, check_label_names, label_names_of, register_task
+from .task import ClassificationTask, Task, check_label_names, label_names_of, register_task
 
 
 class RotatedRows:
@@ -97,19 +97,13 @@ class PointCloudTask(Task):
 
 
 @register_task
-class PointCloudClassificationTask(PointCloudTask):
+class PointCloudClassificationTask(ClassificationTask, PointCloudTask):
     """Classification of whole point clouds: accuracy, with a validation split stratified by label."""
 
     name = "point-cloud-classification"
     model_class = SFTForPointCloudClassification
-    main_metric = "accuracy"
-
-    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
-        check_label_names(config, rows.features["label"].names)
-
-    def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
-        logits = np.asarray(evaluation.predictions)
-        return classification_metrics(logits.argmax(-1), np.asarray(evaluation.label_ids), logits.shape[-1])
+    column = "label"
+    other_tasks = "`point-cloud-segmentation`"
 
 
 @register_task

@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ...data.metrics import classification_metrics, masked_token_metrics, regression_metrics
+from ...data.metrics import masked_token_metrics, regression_metrics
 from ...data.sequence.collators import SequenceCollator
 from ...data.sequence.datasets import PreparedSequences
 from ...data.sequence.load import load_sequence_dataset
@@ -29,7 +29,7 @@ from ...sequence.modeling_sft import SFTForMaskedLM, SFTForSequenceClassificatio
 from ...sequence.tokenization import byte_tokenizer, list_ops_tokenizer
 from ..recipe import Recipe
 from .pretrained import load_pretrained, pretrained_config
-from .task import Task, check_label_names, label_names_of, register_task
+from .task import ClassificationTask, Task, register_task
 
 TOKENIZERS: dict[str, Callable[..., Any]] = {"bytes": byte_tokenizer, "list_ops": list_ops_tokenizer}
 
@@ -120,30 +120,13 @@ class SequenceTask(Task):
 
 
 @register_task
-class SequenceClassificationTask(SequenceTask):
+class SequenceClassificationTask(ClassificationTask, SequenceTask):
     """Classification of sequences: accuracy, with a validation split stratified by label."""
 
     name = "sequence-classification"
     model_class: ClassVar[Any] = SFTForSequenceClassification
-    main_metric = "accuracy"
-
-    def output_fields(self, rows: Any) -> dict[str, Any]:
-        names = getattr(rows.features.get("label"), "names", None)
-        if names is None:
-            raise ValueError(
-                "`dataset` has no classes in its column `label`: train `sequence-regression` on numbers, and with "
-                "`Trainer` on several labels per sequence."
-            )
-        if len(names) < 2:
-            raise ValueError(f"`dataset` has {len(names)} class ({', '.join(names)}): give at least two.")
-        return label_names_of(rows, "label")
-
-    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
-        check_label_names(config, rows.features["label"].names)
-
-    def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
-        logits = np.asarray(evaluation.predictions)
-        return classification_metrics(logits.argmax(-1), np.asarray(evaluation.label_ids), logits.shape[-1])
+    column = "label"
+    other_tasks = "`sequence-regression` on numbers, and with `Trainer` on several labels per sequence"
 
 
 @register_task

@@ -14,6 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 
+from ...data.metrics import classification_metrics
 from ...data.registry import ReaderEntry
 from ...data.splits import train_validation_split
 from ..recipe import Recipe, reject_unknown_names
@@ -155,6 +156,32 @@ class Task(ABC):
     @abstractmethod
     def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
         """Compute the metrics of a whole split."""
+
+
+class ClassificationTask(Task):
+    """One class for every row: accuracy."""
+
+    column: ClassVar[str]
+    """The column of the class."""
+    other_tasks: ClassVar[str]
+    """What to train on rows without classes, for messages."""
+    main_metric = "accuracy"
+
+    def output_fields(self, rows: Any) -> dict[str, Any]:
+        """The names of the classes, as fields of the configuration."""
+        names = getattr(rows.features.get(self.column), "names", None)
+        if names is None:
+            raise ValueError(f"`dataset` has no classes in its column `{self.column}`: train {self.other_tasks}.")
+        if len(names) < 2:
+            raise ValueError(f"`dataset` has {len(names)} class ({', '.join(names)}): give at least two.")
+        return label_names_of(rows, self.column)
+
+    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
+        check_label_names(config, rows.features[self.column].names)
+
+    def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
+        logits = np.asarray(evaluation.predictions)
+        return classification_metrics(logits.argmax(-1), np.asarray(evaluation.label_ids), logits.shape[-1])
 
 
 def register_task(task_class: type[Task]) -> type[Task]:

@@ -5,9 +5,9 @@ import pytest
 
 from lab.analysis.changes import blank_steps
 from lab.analysis.corruptions import CorruptedRows, corruptions_of
+from lab.readers.sequence.rows import text_rows
 from modeling_sft import byte_tokenizer
 from modeling_sft.data import graph_rows
-from modeling_sft.data.sequence.rows import text_rows
 from modeling_sft.point_cloud.processing import SFTPointCloudProcessor
 from modeling_sft.training import get_task
 
