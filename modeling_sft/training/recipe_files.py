@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..optional_sft import import_optional
+from ..hub.optional import import_optional
 
 RECIPE_NAME = "recipe.yaml"
 """The file beside a trained model."""
