@@ -43,8 +43,7 @@ def eager_attention(inputs: AttentionInputs, output_attentions: bool = False) ->
             scores = ATTENTION_SCORES[score](query[:, :, start:stop], key)
             if relation is not None:
                 part = relation if rows == length else relation.queries(slice(start, stop))
-                scale, bias = part.scale_and_bias()
-                scores = scale * scores + bias
+                scores = part.effect().apply(scores)
             p = attention_probabilities(scores, valid, leak_logits, probability).to(value.dtype)
             p = F.dropout(p, dropout) if dropout else p
             if output_attentions:

@@ -18,15 +18,13 @@ from transformers.utils.generic import maybe_autocast
 from ..nn.functional import log_softplus
 from .inputs import AttentionInputs
 from .probabilities import PROBABILITY_EPS
-from .relation import PreparedRelation
+from .relation import Effect, PreparedRelation
 from .scores import MAXOUT_MEAN, MAXOUT_STD
 
 # Elements of one tile of scores per thread: 512 KiB in float32, so that it and a temporary stay in the second cache.
 TILE_ELEMENTS = 2**17
 # Fewer queries than this at a time leave matrix products too thin.
 MIN_QUERIES = 16
-
-Effect = tuple[Tensor, Tensor] | None
 
 
 class TileScore(NamedTuple):
@@ -144,8 +142,7 @@ def _forward_tile(
     """Outputs `(b, H, n, d)` and what normalises the rows `(b, H, n, 1)`: the sum, for softmax its logarithm."""
     scores = TILE_SCORES[score].forward(query, keys.key)
     if relation is not None:
-        scale, bias = relation.scale_and_bias()
-        scores = torch.addcmul(bias, scale, scores)
+        scores = relation.effect().apply(scores)
     shift = scores
     if probability == "softmax":
         lowest = torch.finfo(scores.dtype).min / 2
@@ -170,14 +167,14 @@ def _backward_tile(
     normaliser: Tensor,
     query: Tensor,
     keys: Operands,
-    effect: Effect,
+    effect: Effect | None,
     keep: Tensor | None,
     score: str,
     probability: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Effect]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Effect | None]:
     """Gradients of query, key, value, leak and of the relation's effect."""
     raw = TILE_SCORES[score].forward(query, keys.key)
-    scores = raw if effect is None else torch.addcmul(effect[1], effect[0], raw)
+    scores = raw if effect is None else effect.apply(raw)
     positive = _positive_part(scores, keys.invalid, probability, normaliser)
     if probability != "softmax":
         grad = grad / normaliser
@@ -203,8 +200,8 @@ def _backward_tile(
         share = (keys.leak - normaliser).exp() if probability == "softmax" else 1.0
         grad_leak = -(along_output * share).sum(-2, keepdim=True)
     if effect is not None:
-        grad_effect = (grad_scores * raw, grad_scores)
-        grad_scores = grad_scores * effect[0]
+        grad_effect = Effect(grad_scores * raw, grad_scores)
+        grad_scores = grad_scores * effect.scale
     grad_query, grad_key = TILE_SCORES[score].backward(grad_scores, query, keys.key)
     return grad_query, grad_key, grad_value, grad_leak, grad_effect
 
@@ -352,14 +349,14 @@ class _RelationGradient:
         if self.relation is not None:
             self.part, self.target_part = self.relation.rows(rows), self.target.rows(rows)
 
-    def effect(self, queries: slice) -> Effect:
+    def effect(self, queries: slice) -> Effect | None:
         """Scale and bias of one tile."""
         if self.relation is None:
             return None
         effect, self.gradient = self.part.queries(queries).with_gradient(self.needs_grad)
         return effect
 
-    def accumulate(self, queries: slice, grad_effect: Effect) -> None:
+    def accumulate(self, queries: slice, grad_effect: Effect | None) -> None:
         """Add the gradients of the tile whose effect was asked for last."""
         if grad_effect is None or not any(self.needs_grad):
             return

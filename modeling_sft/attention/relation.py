@@ -1,8 +1,7 @@
-"""What the relations of all modalities share: their weights, and what attention needs of them.
+"""What the relations of all kinds of input share: their weights, and what attention needs of them.
 
 A relation computes features phi of a query and a sampled token that scale and shift their attention score: per head
-h, softplus(a_h . phi + ln(e - 1)) * score + b_h . phi (after SFT, arXiv 2408.05822, section 3, with the constant
-chosen so that a zero start is the identity).
+h, softplus(a_h . phi + ln(e - 1)) * score + b_h . phi. That equation stands in [`effect_of`] and [`Effect.apply`].
 """
 
 import math
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..configuration_sft import SFTEncoderConfig
@@ -33,8 +33,8 @@ class PreparedRelation(Protocol):
     def with_fixed_sizes(self) -> Any:
         """The same in tensors whose sizes follow from B, N and K alone, as compiled code wants them."""
 
-    def scale_and_bias(self) -> tuple[Tensor, Tensor]:
-        """Factor and summand of the scores, each `(B, H, N, K)`; call with autocast off."""
+    def effect(self) -> "Effect":
+        """Factor and summand of the scores; call with autocast off."""
 
     def kernel_operands(self) -> tuple[Tensor, Tensor, Tensor]:
         """Weights, and places of queries and of sampled tokens, from which CUDA kernels compute the effect.
@@ -46,16 +46,16 @@ class PreparedRelation(Protocol):
             ValueError: the kernels do not compute this relation.
         """
 
-    def with_gradient(self, needs_grad: tuple[bool, ...]) -> tuple[tuple[Tensor, Tensor], Gradient]:
-        """`scale_and_bias` without a graph, and the function from its gradients to those of these tensors.
+    def with_gradient(self, needs_grad: tuple[bool, ...]) -> "tuple[Effect, Gradient]":
+        """`effect` without a graph, and the function from its gradients to those of these tensors.
 
         Args:
             needs_grad: which of the tensors get a gradient; the others get `None`.
         """
 
 
-def effect_with_gradient(prepared: Any, needs_grad: tuple[bool, ...]) -> tuple[tuple[Tensor, Tensor], Gradient]:
-    """`scale_and_bias` of a prepared relation without a graph, and its gradient by PyTorch's own differentiation.
+def effect_with_gradient(prepared: Any, needs_grad: tuple[bool, ...]) -> "tuple[Effect, Gradient]":
+    """`effect` of a prepared relation without a graph, and its gradient by PyTorch's own differentiation.
 
     Args:
         prepared: a [`PreparedRelation`].
@@ -70,18 +70,18 @@ def effect_with_gradient(prepared: Any, needs_grad: tuple[bool, ...]) -> tuple[t
     )
     leaves = type(prepared)(*tensors)
     with torch.set_grad_enabled(any(needs_grad)):
-        effect = leaves.scale_and_bias()
+        effect = leaves.effect()
 
     def gradient(grad_scale: Tensor, grad_bias: Tensor) -> list[Tensor | None]:
         wanted = [leaf for leaf, needed in zip(leaves, needs_grad, strict=True) if needed]
         found = iter(torch.autograd.grad(effect, wanted, (grad_scale, grad_bias)) if wanted else ())
         return [next(found) if needed else None for needed in needs_grad]
 
-    return (effect[0].detach(), effect[1].detach()), gradient
+    return Effect(effect.scale.detach(), effect.bias.detach()), gradient
 
 
-class DenseEffect(NamedTuple):
-    """A relation whose effect was computed for all pairs at once, for code that is traced.
+class Effect(NamedTuple):
+    """What a relation does to the scores of queries and sampled tokens; also a prepared relation itself.
 
     Attributes:
         scale: `(B, H, N, K)`, factor of the scores.
@@ -91,29 +91,51 @@ class DenseEffect(NamedTuple):
     scale: Tensor
     bias: Tensor
 
-    def rows(self, rows: slice) -> "DenseEffect":
+    def apply(self, scores: Tensor) -> Tensor:
+        """The scores `(B, H, N, K)` as the relation scales and shifts them."""
+        return torch.addcmul(self.bias, self.scale, scores)
+
+    def rows(self, rows: slice) -> "Effect":
         """The same for some rows of the batch."""
-        return DenseEffect(self.scale[rows], self.bias[rows])
+        return Effect(self.scale[rows], self.bias[rows])
 
-    def queries(self, queries: slice) -> "DenseEffect":
+    def queries(self, queries: slice) -> "Effect":
         """The same for some queries."""
-        return DenseEffect(self.scale[:, :, queries], self.bias[:, :, queries])
+        return Effect(self.scale[:, :, queries], self.bias[:, :, queries])
 
-    def with_fixed_sizes(self) -> "DenseEffect":
+    def with_fixed_sizes(self) -> "Effect":
         """The same: its sizes are fixed."""
         return self
 
-    def scale_and_bias(self) -> tuple[Tensor, Tensor]:
-        """Factor and summand of the scores, each `(B, H, N, K)`."""
-        return self.scale, self.bias
+    def effect(self) -> "Effect":
+        """The same: the effect of all pairs is there."""
+        return self
 
     def kernel_operands(self) -> tuple[Tensor, Tensor, Tensor]:
         """None: the kernels compute effects, they do not read them."""
         raise ValueError("`sft_triton` does not read the effect of a relation.")
 
-    def with_gradient(self, needs_grad: tuple[bool, ...]) -> tuple[tuple[Tensor, Tensor], Gradient]:
+    def with_gradient(self, needs_grad: tuple[bool, ...]) -> "tuple[Effect, Gradient]":
         """See [`effect_with_gradient`]."""
         return effect_with_gradient(self, needs_grad)
+
+
+def effect_of(a_phi: Tensor, b_phi: Tensor) -> Effect:
+    """The effect of projected features: scale softplus(a . phi + ln(e - 1)), bias b . phi.
+
+    Where both are 0, the scale is 1 and the bias 0: a relation begins as the identity. Where no gradient is wanted,
+    the scale is computed in the memory of `a_phi`. Sources: docs/design.md, section 3; SFT, arXiv 2408.05822, section
+    3, with another constant.
+
+    Args:
+        a_phi, b_phi: `(B, H, N, K)`.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return Effect(F.softplus(a_phi + IDENTITY_OFFSET), b_phi)
+    shifted = a_phi.add_(IDENTITY_OFFSET)
+    # In few passes, which takes less time than F.softplus on CPU; the maximum is exact where exp would overflow.
+    scale = shifted.clamp(max=80).exp_().add_(1).log_()
+    return Effect(torch.maximum(scale, shifted, out=scale), b_phi)
 
 
 class SFTRelation(nn.Module):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.utils.generic import maybe_autocast
 
-from ..attention.relation import IDENTITY_OFFSET, DenseEffect, Gradient, SFTRelation, effect_with_gradient
+from ..attention.relation import Effect, Gradient, SFTRelation, effect_of, effect_with_gradient
 from ..configuration_sft import SFTGraphConfig
 from ..sampling.sample import Sample
 from .features import look_up
@@ -37,8 +37,8 @@ class PreparedEdges(NamedTuple):
     """The relation bound to a sample: one entry for each of the M edges from sampled nodes, in order of their queries.
 
     Attributes:
-        scale: `(M, H / S)`, what the edge adds to the factor of the score, before the softplus.
-        bias: `(M, H / S)`, what it adds to the summand.
+        scale: `(M, H / S)`, a . phi of the edge.
+        bias: `(M, H / S)`, b . phi of the edge.
         query: `(M,)` long, row of the batch times N plus target, ascending.
         sample: `(M,)` long, the sample that the source is in.
         slot: `(M,)` long, the slot of the source in that sample.
@@ -78,15 +78,15 @@ class PreparedEdges(NamedTuple):
         column = self.query % length
         return self._entries((column >= start) & (column < stop), extent)
 
-    def with_fixed_sizes(self) -> DenseEffect:
+    def with_fixed_sizes(self) -> Effect:
         """The effect on all pairs: the number of entries differs from part to part."""
-        return DenseEffect(*self.scale_and_bias())
+        return self.effect()
 
     def _entries(self, entries: Any, extent: list[int]) -> "PreparedEdges":
         scale, bias, query, sample, slot = (tensor[entries] for tensor in self[:5])
         return PreparedEdges(scale, bias, query, sample, slot, self.first, torch.tensor(extent))
 
-    def scale_and_bias(self) -> tuple[Tensor, Tensor]:
+    def effect(self) -> Effect:
         """Factor and summand of the scores, each `(B, H, N, K)`."""
         first_row, rows, start, count, length, samples, k = self.extent.tolist()
         where = (self.query // length - first_row, self.sample, self.query % length - start, self.slot)
@@ -96,7 +96,7 @@ class PreparedEdges(NamedTuple):
         """None: there are no kernels for edges."""
         raise ValueError("`sft_triton` has no relation of graphs: set `relation` to False.")
 
-    def with_gradient(self, needs_grad: tuple[bool, ...]) -> tuple[tuple[Tensor, Tensor], Gradient]:
+    def with_gradient(self, needs_grad: tuple[bool, ...]) -> tuple[Effect, Gradient]:
         """See [`effect_with_gradient`]."""
         return effect_with_gradient(self, needs_grad)
 
@@ -116,7 +116,7 @@ class SFTGraphRelation(SFTRelation):
         self.num_categories, self.num_numbers = len(sizes), config.num_edge_features
         self.starts = list(itertools.accumulate(sizes[:-1], initial=0))
 
-    def prepare(self, edges: GraphEdges, sample: Sample) -> PreparedEdges | DenseEffect:
+    def prepare(self, edges: GraphEdges, sample: Sample) -> PreparedEdges | Effect:
         """Bind the relation to a sample: find the slots of sampled sources, and project the edges that lead from them.
 
         Traced code has no tensors whose size depends on values: there the effect is computed for all pairs at once.
@@ -173,7 +173,7 @@ def _sparse_entries(
 
 def _dense_effect(
     parts: list[tuple[Tensor, Tensor | None]], edges: GraphEdges, scale: Tensor, bias: Tensor, shape: tuple[int, ...]
-) -> DenseEffect:
+) -> Effect:
     batch, samples, length, k = shape
     row = torch.arange(batch, device=scale.device)[:, None, None]
     which = torch.arange(samples, device=scale.device)[None, :, None]
@@ -191,18 +191,18 @@ def _dense_effect(
         biases.append(bias * share)
     where = tuple(torch.cat(column, dim=2) for column in zip(*wheres, strict=True))
     effect = _scattered(where, torch.cat(scales, 2), torch.cat(biases, 2), (batch, samples, length, k + 1))
-    return DenseEffect(effect[0][..., :k], effect[1][..., :k])
+    return Effect(effect[0][..., :k], effect[1][..., :k])
 
 
-def _scattered(
-    where: tuple[Tensor, ...], scale: Tensor, bias: Tensor, shape: tuple[int, ...]
-) -> tuple[Tensor, Tensor]:
-    """Sums of the entries at places `(b, s, n, k)`, as factor and summand of the scores `(B, H, N, K)`."""
+def _scattered(where: tuple[Tensor, ...], scale: Tensor, bias: Tensor, shape: tuple[int, ...]) -> Effect:
+    """The effect on the scores `(B, H, N, K)` of the sums of entries at places `(b, s, n, k)`."""
     # Heads come last while scattering: one entry then writes neighbouring numbers.
     shape = (*shape, scale.shape[-1])
-    scale = scale.new_full(shape, IDENTITY_OFFSET).index_put(where, scale, accumulate=True)
-    bias = bias.new_zeros(shape).index_put(where, bias, accumulate=True)
-    return F.softplus(scale.permute(0, 1, 4, 2, 3).flatten(1, 2)), bias.permute(0, 1, 4, 2, 3).flatten(1, 2)
+    a_phi, b_phi = (
+        entries.new_zeros(shape).index_put(where, entries, accumulate=True).permute(0, 1, 4, 2, 3).flatten(1, 2)
+        for entries in (scale, bias)
+    )
+    return effect_of(a_phi, b_phi)
 
 
 def _slots_of_sources(indices: Tensor, edges: GraphEdges) -> Tensor:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.utils.generic import maybe_autocast
 
-from ..attention.relation import IDENTITY_OFFSET, Gradient, SFTRelation
+from ..attention.relation import Effect, Gradient, SFTRelation, effect_of
 from ..configuration_sft import SFTPointCloudConfig
 from ..nn.functional import gather_rows
 from ..sampling.sample import Sample
@@ -101,17 +101,13 @@ class PreparedPairFeatures(NamedTuple):
         """Rows of `scale_weight` and of `bias_weight`, `(2, H, R)`."""
         return self.weight.unflatten(1, (2, -1)).transpose(0, 1).flatten(1, 2)
 
-    def scale_and_bias(self) -> tuple[Tensor, Tensor]:
+    def effect(self) -> Effect:
         """Factor and summand of the scores, each `(B, H, N, K)`; call with autocast off."""
         features = self.features()
-        weight = self.weight.to(features.dtype)
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            scale, bias = _project(features, weight)
-            return F.softplus(scale + IDENTITY_OFFSET), bias
-        return _scale_and_bias(features, weight)
+        return effect_of(*_project(features, self.weight.to(features.dtype)))
 
-    def with_gradient(self, needs_grad: tuple[bool, ...]) -> tuple[tuple[Tensor, Tensor], Gradient]:
-        """`scale_and_bias` without a graph, and the function from its gradients to those of these tensors.
+    def with_gradient(self, needs_grad: tuple[bool, ...]) -> tuple[Effect, Gradient]:
+        """`effect` without a graph, and the function from its gradients to those of these tensors.
 
         Args:
             needs_grad: which of the tensors get a gradient; the others get `None`.
@@ -124,16 +120,19 @@ class PreparedPairFeatures(NamedTuple):
         with torch.set_grad_enabled(any(needs_grad[1:])):
             features = leaves.features()
         flat, weight = features.detach(), self.weight.to(features.dtype)
-        scale, bias = _scale_and_bias(flat, weight)
+        with torch.no_grad():
+            effect = effect_of(*_project(flat, weight))
 
         def gradient(grad_scale: Tensor, grad_bias: Tensor) -> list[Tensor | None]:
             through_features = features.requires_grad
-            grad_features, grad_weight = _gradients(flat, weight, scale, grad_scale, grad_bias, through_features)
+            grad_features, grad_weight = _gradients(
+                flat, weight, effect.scale, grad_scale, grad_bias, through_features
+            )
             wanted = [leaf for leaf, needed in zip(rest, needs_grad[1:], strict=True) if needed]
             found = iter(torch.autograd.grad(features, wanted, grad_features) if through_features else ())
             return [grad_weight if needs_grad[0] else None, *(next(found) if n else None for n in needs_grad[1:])]
 
-        return (scale, bias), gradient
+        return effect, gradient
 
 
 def pair_features(query_factors: Tensor, key_factors: Tensor) -> Tensor:
@@ -162,19 +161,10 @@ def _project(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return a.flatten(1, 2), b.flatten(1, 2)
 
 
-def _scale_and_bias(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """softplus(a . phi + ln(e - 1)) and b . phi in few passes over the (N, K) pairs; no gradient flows."""
-    shifted, bias = _project(features, weight)
-    shifted.add_(IDENTITY_OFFSET)
-    # Faster than F.softplus on CPU; the maximum is exact where exp would overflow.
-    scale = shifted.clamp(max=80).exp_().add_(1).log_()
-    return torch.maximum(scale, shifted, out=scale), bias
-
-
 def _gradients(
     features: Tensor, weight: Tensor, scale: Tensor, grad_scale: Tensor, grad_bias: Tensor, through_features: bool
 ) -> tuple[Tensor | None, Tensor]:
-    """Gradients of `_scale_and_bias` to its arguments, that of the features if wanted."""
+    """Gradients of the effect to weight and, if wanted, to features."""
     shape = (features.shape[0], weight.shape[0], -1, features.shape[-2] * features.shape[-1])
     # The derivative of softplus is 1 - exp(-softplus).
     slope = scale.neg().expm1_().mul_(grad_scale).neg_().reshape(shape)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.utils.generic import maybe_autocast
 
-from ..attention.relation import IDENTITY_OFFSET, Gradient, SFTRelation, effect_with_gradient
+from ..attention.relation import IDENTITY_OFFSET, Effect, Gradient, SFTRelation, effect_of, effect_with_gradient
 from ..configuration_sft import SFTConfig
 from ..sampling.sample import Sample
 
@@ -39,9 +39,8 @@ class PreparedOffsets(NamedTuple):
     """The relation bound to a sample: tables over offsets, and the positions from which tiles compute offsets.
 
     Attributes:
-        scale_table: `(H, T)`, T = 2 `span` + 2: the factor for each offset from -`span` on, and last for extra tokens;
-            before the softplus, for that comes after the mixing of pairs.
-        bias_table: `(H, T)`, the summand likewise.
+        scale_table: `(H, T)`, T = 2 `span` + 2: a . phi of each offset from -`span` on, and last of extra tokens.
+        bias_table: `(H, T)`, b . phi likewise.
         query_positions: `(B, N)` long.
         key_positions: `(B, S, K)` long, `NOWHERE` for extra tokens.
         partner_positions: likewise of the partners, where relation features are mixed; else `None`.
@@ -68,26 +67,30 @@ class PreparedOffsets(NamedTuple):
         """The same: its sizes are fixed."""
         return self
 
-    def scale_and_bias(self) -> tuple[Tensor, Tensor]:
+    def effect(self) -> Effect:
         """Factor and summand of the scores, each `(B, H, N, K)`."""
         scale, bias = self._look_up(self.key_positions)
         if self.partner_positions is not None and self.mixing_weights is not None:
             other_scale, other_bias = self._look_up(self.partner_positions)
             share = self.mixing_weights[:, :, None].to(scale.dtype)
             scale, bias = torch.lerp(other_scale, scale, share), torch.lerp(other_bias, bias, share)
-        return F.softplus(scale), bias
+        return effect_of(scale, bias)
 
     def kernel_operands(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Both tables, and the positions of queries and sampled tokens.
+        """Both tables, scales shifted as the softplus wants them, and the positions of queries and sampled tokens.
 
         Raises:
             ValueError: features of pairs are mixed.
         """
         if self.mixing_weights is not None:
             raise ValueError('`sft_triton` has no relation of mixed pairs (`sampling_estimator="soft"`).')
-        return torch.stack([self.scale_table, self.bias_table]), self.query_positions, self.key_positions
+        return (
+            torch.stack([self.scale_table + IDENTITY_OFFSET, self.bias_table]),
+            self.query_positions,
+            self.key_positions,
+        )
 
-    def with_gradient(self, needs_grad: tuple[bool, ...]) -> tuple[tuple[Tensor, Tensor], Gradient]:
+    def with_gradient(self, needs_grad: tuple[bool, ...]) -> tuple[Effect, Gradient]:
         """See [`effect_with_gradient`]."""
         return effect_with_gradient(self, needs_grad)
 
@@ -127,7 +130,7 @@ class SFTSequenceRelation(SFTRelation):
             features = offset_features(torch.arange(-span, span + 1, device=positions.device), dtype)
             # Extra tokens have no offset: all their features are 0.
             features = F.pad(features, (0, 0, 0, 1))
-            scale_table = self.scale_weight.to(dtype) @ features.mT + IDENTITY_OFFSET
+            scale_table = self.scale_weight.to(dtype) @ features.mT
             bias_table = self.bias_weight.to(dtype) @ features.mT
         partners = weights = None
         if self.mixes_pairs and sample.partners is not None:

@@ -19,7 +19,7 @@ from modeling_sft.attention import fused
 from modeling_sft.attention.eager import eager_attention
 from modeling_sft.attention.fused import compiled_attention, fused_attention
 from modeling_sft.attention.inputs import AttentionInputs
-from modeling_sft.attention.relation import DenseEffect
+from modeling_sft.attention.relation import Effect
 from modeling_sft.graph.relation import GraphEdges, PreparedEdges, SFTGraphRelation
 from modeling_sft.sampling.sample import Sample
 from tiny_models import build_graph
@@ -161,21 +161,21 @@ def test_traced_code_computes_the_same_effect(case: dict[str, Any], monkeypatch:
     assert isinstance(sparse, PreparedEdges)
     monkeypatch.setattr(torch.jit, "is_tracing", lambda: True)
     dense = relation.prepare(edges, sample)
-    assert isinstance(dense, DenseEffect)
-    torch.testing.assert_close(dense.scale_and_bias(), sparse.scale_and_bias(), rtol=0, atol=1e-12)
+    assert isinstance(dense, Effect)
+    torch.testing.assert_close(dense.effect(), sparse.effect(), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_parts_are_parts_of_the_whole(case: dict[str, Any]) -> None:
     prepared = draw(case)[0].prepare(*draw(case)[1:3])
-    whole = prepared.scale_and_bias()
+    whole = prepared.effect()
     batch, _, length, _ = whole[0].shape
     everything = (slice(0, 100),)
     for rows, queries in itertools.product(
         (slice(0, 1), slice(1, 3), *everything), (slice(0, 4), slice(3, 9), *everything)
     ):
         if rows.start < batch and queries.start < length:
-            part = prepared.rows(rows).queries(queries).scale_and_bias()
+            part = prepared.rows(rows).queries(queries).effect()
             for found, all_of_it in zip(part, whole, strict=True):
                 torch.testing.assert_close(found, all_of_it[rows, :, queries], rtol=0, atol=1e-12)
 
@@ -184,7 +184,7 @@ def test_a_relation_starts_as_the_identity() -> None:
     case = CASES[0] | {"sizes": (3, 9, 9, 20), "edge_vocab_sizes": [4, 3]}
     _, edges, sample, _ = draw(case)
     fresh = SFTGraphModel(tiny_graph_config(**{k: v for k, v in case.items() if k != "sizes"}))
-    scale, bias = fresh.double().encoder.layers[0].attention.relation.prepare(edges, sample).scale_and_bias()
+    scale, bias = fresh.double().encoder.layers[0].attention.relation.prepare(edges, sample).effect()
     torch.testing.assert_close(scale, torch.ones_like(scale), rtol=0, atol=1e-6)
     assert (bias == 0).all()
 

@@ -196,7 +196,7 @@ def test_a_relation_starts_as_the_identity() -> None:
     prepared = arguments(Case(), draw(Case())).relation
     assert prepared is not None
     zero = prepared._replace(
-        scale_table=torch.full_like(prepared.scale_table, math.log(math.e - 1)),
+        scale_table=torch.zeros_like(prepared.scale_table),
         bias_table=torch.zeros_like(prepared.bias_table),
     )
     fresh = SFTModel(tiny_sequence_config()).encoder.layers[0].attention.relation
@@ -204,7 +204,7 @@ def test_a_relation_starts_as_the_identity() -> None:
     found = fresh.prepare(
         SequencePositions(drawn.positions, 62), Sample(drawn.indices, drawn.indices >= 0, None, None)
     )
-    for scale, bias in (zero.scale_and_bias(), found.scale_and_bias()):
+    for scale, bias in (zero.effect(), found.effect()):
         torch.testing.assert_close(scale, torch.ones_like(scale), rtol=0, atol=1e-6)
         assert (bias == 0).all()
 
