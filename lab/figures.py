@@ -16,11 +16,11 @@ def plot_sampled_tokens(
     """Draw one cloud per layer, with the points that the layer sampled in colour.
 
     Args:
-        points (`np.ndarray`): (N, 3) coordinates; drawn in the plane if all third coordinates are equal.
-        sampled_tokens (`Sequence[np.ndarray]`): For each layer the indices of the sampled points, any shape; indices
-            outside 0 .. N-1 (unused slots and extra tokens) are left out.
-        path (`str` or `Path`): Image file to write.
-        title (`str`, *optional*): Text above the panels.
+        points: (N, 3) coordinates; drawn in the plane if all third coordinates are equal.
+        sampled_tokens: for each layer the indices of the sampled points, any shape; indices outside 0 .. N-1 (unused
+            slots and extra tokens) are left out.
+        path: image file to write.
+        title: text above the panels.
     """
     num_layers = len(sampled_tokens)
     figure = import_optional("matplotlib.figure", "train").Figure(

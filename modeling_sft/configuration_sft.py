@@ -36,43 +36,39 @@ class SFTEncoderConfig(PreTrainedConfig):
     r"""The fields that sequences, graphs and point clouds share. Not used alone: see the subclasses.
 
     Args:
-        hidden_size (`int`, defaults to 256): width D of the token states; a multiple of `num_attention_heads`.
-        num_hidden_layers (`int`, defaults to 6): number of encoder layers.
-        num_attention_heads (`int`, defaults to 8): heads H.
-        intermediate_size (`int`, defaults to 1024): inner width of the feed-forward branch.
-        hidden_act (`str`, defaults to `"gelu"`): activation of the feed-forward branch; any name of Transformers'
-            `ACT2FN`, `"linear"` included.
-        score_head_dim (`int`, *optional*, defaults to 8): query and key channels per head, d_s. `None` means
-            `hidden_size / num_attention_heads`.
-        num_sampled_tokens (`int`, defaults to 256): K, the tokens that each layer samples and every token attends to.
-        num_sampled_tokens_range (`list[int]`, *optional*): `[low, high]`; in training K is drawn from it (both ends
-            included), once per forward pass.
-        sampling_scope (`"layer"` or `"head"`, defaults to `"layer"`): one sample per layer, or one per head (SAMSA).
-        sampling_estimator (`"gate"`, `"soft"` or `"straight_through"`, defaults to `"gate"`): how the importance
-            scorer gets its gradient.
-        sampling_temperature (`float`, defaults to 1.0): tau of the straight-through estimator.
-        sampling_noise (`float`, defaults to 0.25): factor of the Gumbel noise on the importance scores in training.
-        importance_scale (`float`, defaults to 1.0): factor of the importance scores.
-        sampling_inference (`"systematic"` or `"topk"`, *optional*): deterministic selection at inference. `None`
-            resolves to `"topk"` without noise and to `"systematic"` with noise.
-        num_extra_tokens (`int`, defaults to 0): learned tokens (per head when `sampling_scope="head"`) that compete to
-            be sampled.
-        attention_score (`"maxout"`, `"dot"` or `"signed_min"`, defaults to `"maxout"`): the score of query and key.
-        attention_probability (`"relu"`, `"softplus"` or `"softmax"`, defaults to `"relu"`): turns scores to weights.
-        attention_leak (`bool`, defaults to `True`): adds a learned sink to the denominator, so rows sum to under 1.
-        relation (`bool`, defaults to `True`): lets pairwise features scale and shift the scores.
-        local_mixing (`bool`, defaults to `True`): mixes each token with its neighbours before the sampler.
-        local_mixing_size (`int`, defaults to 5): neighbours (or kernel width) of the local mixing.
-        norm_position (`"pre"` or `"post"`, defaults to `"pre"`).
-        norm_type (`"layer"`, `"rms"` or `"batch"`, defaults to `"layer"`): `"batch"` leaves padding out.
-        norm_eps (`float`, defaults to 1e-5).
-        residual_scale_init (`float`, defaults to 1.0): start of the learned factor on both branches of a layer;
-            0 is ReZero, which short trainings learned less with (docs/ablations.md).
-        hidden_dropout_prob, attention_probs_dropout_prob, drop_path_prob (`float`, default to 0.0).
-        pooling (`"attention"`, `"mean"`, `"max"` or `"first"`, defaults to `"attention"`): readout of the
-            classification heads; `"first"`, the state of the first token, is for sequences alone.
-        initializer_range (`float`, *optional*): standard deviation of the weights. `None` stands for
-            `hidden_size**-0.5`, with which queries and keys are drawn in any case: the score's scaling rests on it.
+        hidden_size: width D of the token states; a multiple of `num_attention_heads`.
+        num_hidden_layers: number of encoder layers.
+        num_attention_heads: heads H.
+        intermediate_size: inner width of the feed-forward branch.
+        hidden_act: activation of the feed-forward branch; any name of Transformers' `ACT2FN`, `"linear"` included.
+        score_head_dim: query and key channels per head, d_s. `None` means `hidden_size / num_attention_heads`.
+        num_sampled_tokens: K, the tokens that each layer samples and every token attends to.
+        num_sampled_tokens_range: `[low, high]`; in training K is drawn from it (both ends included), once per forward
+            pass.
+        sampling_scope: one sample per layer, or one per head (SAMSA).
+        sampling_estimator: how the importance scorer gets its gradient.
+        sampling_temperature: tau of the straight-through estimator.
+        sampling_noise: factor of the Gumbel noise on the importance scores in training.
+        importance_scale: factor of the importance scores.
+        sampling_inference: deterministic selection at inference. `None` resolves to `"topk"` without noise and to
+            `"systematic"` with noise.
+        num_extra_tokens: learned tokens (per head when `sampling_scope="head"`) that compete to be sampled.
+        attention_score: the score of query and key.
+        attention_probability: turns scores to weights.
+        attention_leak: adds a learned sink to the denominator, so rows sum to under 1.
+        relation: lets pairwise features scale and shift the scores.
+        local_mixing: mixes each token with its neighbours before the sampler.
+        local_mixing_size: neighbours (or kernel width) of the local mixing.
+        norm_position: norms before the branches of a layer, or behind their sums.
+        norm_type: `"batch"` leaves padding out.
+        norm_eps: added to variances, so that norms do not divide by 0.
+        residual_scale_init: start of the learned factor on both branches of a layer; 0 is ReZero, which short
+            trainings learned less with (docs/ablations.md).
+        hidden_dropout_prob, attention_probs_dropout_prob, drop_path_prob: rates of dropout in the branches, on the
+            attention weights, and of whole branches.
+        pooling: readout of the classification heads; `"first"`, the state of the first token, is for sequences alone.
+        initializer_range: standard deviation of the weights. `None` stands for `hidden_size**-0.5`, with which queries
+            and keys are drawn in any case: the score's scaling rests on it.
 
     Raises:
         ValueError: a field is out of its range, or an unknown argument is close to the name of a field.
@@ -240,25 +236,21 @@ class SFTConfig(SFTEncoderConfig):
     r"""Configuration of SFT for sequences: text, bytes, pixels, signals.
 
     Args:
-        vocab_size (`int`, defaults to 260): token ids, those of [`byte_tokenizer`] by default; 0 for models of
-            continuous features alone.
-        num_input_features (`int`, defaults to 0): continuous features per step (a gray level, the channels of a
-            signal); 0 for models of token ids.
-        type_vocab_size (`int`, defaults to 0): token types; 0 for none.
-        position_embedding (`"sinusoidal"`, `"learned"` or `"none"`, defaults to `"sinusoidal"`): what tells positions
-            apart; sinusoids have no largest length.
-        max_position_embeddings (`int`, *optional*): number of learned positions, which `"learned"` needs.
-        relation (`bool`, defaults to `False`): lets features of the offset between two tokens scale and shift their
-            score. Positions are in the embeddings already, and look-ups are slow (docs/benchmark.md).
-        local_mixing_size (`int`, defaults to 5): width of the depthwise convolution of each layer.
-        pad_token_id (`int`, *optional*, defaults to 0): the token whose embedding stays zero.
-        tie_word_embeddings (`bool`, defaults to `True`): lets masked language models share the weights of token
-            embeddings and output layer.
+        vocab_size: token ids, those of [`byte_tokenizer`] by default; 0 for models of continuous features alone.
+        num_input_features: continuous features per step (a gray level, the channels of a signal); 0 for models of
+            token ids.
+        type_vocab_size: token types; 0 for none.
+        position_embedding: what tells positions apart; sinusoids have no largest length.
+        max_position_embeddings: number of learned positions, which `"learned"` needs.
+        relation: lets features of the offset between two tokens scale and shift their score. Positions are in the
+            embeddings already, and look-ups are slow (docs/benchmark.md).
+        local_mixing_size: width of the depthwise convolution of each layer.
+        pad_token_id: the token whose embedding stays zero.
+        tie_word_embeddings: lets masked language models share the weights of token embeddings and output layer.
 
     The other arguments are those of [`SFTEncoderConfig`].
 
     Example:
-
     ```python
     >>> from modeling_sft import SFTConfig, SFTForSequenceClassification
 
@@ -333,20 +325,17 @@ class SFTGraphConfig(SFTEncoderConfig):
     r"""Configuration of SFT for graphs.
 
     Args:
-        node_vocab_sizes (`list[int]`, *optional*): categories of each categorical node feature, in order of the
-            columns of `node_features`.
-        num_node_features (`int`, defaults to 0): continuous node features, in the columns behind the categorical ones.
-        edge_vocab_sizes (`list[int]`, *optional*): likewise of edges.
-        num_edge_features (`int`, defaults to 0): likewise of edges.
-        num_node_encodings (`int`, defaults to 0): numbers per node that say where it lies in its graph (random-walk or
-            Laplacian encodings).
-        target_mean, target_scale (`list[float]`, *optional*): means and standard deviations of regression targets; the
-            loss is computed on normalised targets, and logits are in the targets' own units.
+        node_vocab_sizes: categories of each categorical node feature, in order of the columns of `node_features`.
+        num_node_features: continuous node features, in the columns behind the categorical ones.
+        edge_vocab_sizes: likewise of edges.
+        num_edge_features: likewise of edges.
+        num_node_encodings: numbers per node that say where it lies in its graph (random-walk or Laplacian encodings).
+        target_mean, target_scale: means and standard deviations of regression targets; the loss is computed on
+            normalised targets, and logits are in the targets' own units.
 
     The other arguments are those of [`SFTEncoderConfig`]; `local_mixing_size` is not used.
 
     Example:
-
     ```python
     >>> from modeling_sft import SFTForGraphClassification, SFTGraphConfig
 
@@ -409,24 +398,23 @@ class SFTPointCloudConfig(SFTEncoderConfig):
     r"""Configuration of SFT for point clouds.
 
     Args:
-        use_normals (`bool`, *optional*): `True` requires normals, `False` refuses them, `None` uses them when given.
-        num_point_features (`int`, defaults to 0): further features per point (colour, intensity, ...).
-        rotation_invariant (`bool`, defaults to `False`): feeds the network rotation invariants only, so that its
-            output does not depend on the pose; otherwise coordinates (and normals) enter as well.
-        num_neighbors (`int`, defaults to 16): nearest neighbours that describe the surface around a point.
-        moment_invariants (`bool`, defaults to `True`): describes also where a point lies in the whole cloud, by
-            invariants of the cloud's second and third moments.
-        num_categories (`int`, defaults to 0): shape categories given to the model (part segmentation); 0 for none.
-        category_parts (`list[list[int]]`, *optional*): the labels that occur in each category, to which evaluation
-            restricts the predictions; one list per category.
-        local_mixing_size (`int`, defaults to 16): nearest neighbours of the edge step; at most `num_neighbors`.
-        sampling_noise (`float`, defaults to 1.0): full noise keeps the sample representative of the cloud, so that
-            `num_sampled_tokens` can be raised after training.
+        use_normals: `True` requires normals, `False` refuses them, `None` uses them when given.
+        num_point_features: further features per point (colour, intensity, ...).
+        rotation_invariant: feeds the network rotation invariants only, so that its output does not depend on the pose;
+            otherwise coordinates (and normals) enter as well.
+        num_neighbors: nearest neighbours that describe the surface around a point.
+        moment_invariants: describes also where a point lies in the whole cloud, by invariants of the cloud's second
+            and third moments.
+        num_categories: shape categories given to the model (part segmentation); 0 for none.
+        category_parts: the labels that occur in each category, to which evaluation restricts the predictions; one list
+            per category.
+        local_mixing_size: nearest neighbours of the edge step; at most `num_neighbors`.
+        sampling_noise: full noise keeps the sample representative of the cloud, so that `num_sampled_tokens` can be
+            raised after training.
 
     The other arguments are those of [`SFTEncoderConfig`].
 
     Example:
-
     ```python
     >>> from modeling_sft import SFTForPointCloudClassification, SFTPointCloudConfig
 

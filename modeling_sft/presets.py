@@ -103,7 +103,6 @@ def preset(name: str, **changes: Any) -> Any:
         StrictDataclassError: a field that is out of range (of `huggingface_hub.errors`).
 
     Example:
-
     ```python
     >>> from modeling_sft import SFTForPointCloudClassification
     >>> from modeling_sft.presets import preset

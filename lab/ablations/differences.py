@@ -19,10 +19,9 @@ class Difference:
     """What a variant gains over the reference, in units of the metric.
 
     Args:
-        values (`tuple[float, ...]`): One per seed that both have.
-        mean (`float`): Their mean.
-        half_width (`float`, *optional*): Half of the 95 % confidence interval of the mean after Student's t; None for
-            a single seed.
+        values: one per seed that both have.
+        mean: their mean.
+        half_width: half of the 95 % confidence interval of the mean after Student's t; None for a single seed.
     """
 
     values: tuple[float, ...]
@@ -62,9 +61,9 @@ def difference_of(
     """Compare a variant with the reference under one setting of inference.
 
     Args:
-        variant (`Mapping`): The variant, as [`ablate`] returned it.
-        entry (`Mapping`): One of its settings of inference.
-        reference (`Mapping`, *optional*): The reference.
+        variant: the variant, as [`ablate`] returned it.
+        entry: one of its settings of inference.
+        reference: the reference.
 
     Returns:
         `Difference` or `None`: None where they have no seed in common.

@@ -31,8 +31,8 @@ def plot_ablation(results: Mapping[str, Any], path: str | Path) -> None:
     is missing, values themselves are shown, with bars of one standard deviation to either side.
 
     Args:
-        results (`Mapping`): What [`ablate`] returned.
-        path (`str` or `Path`): Image file to write.
+        results: what [`ablate`] returned.
+        path: image file to write.
     """
     comparisons = list(results["comparisons"].values())
     # Of an unfinished study: a reference that nothing can be compared with yet is left out.

@@ -19,10 +19,10 @@ class Average:
     """A value of one setting, averaged over all values of the others.
 
     Args:
-        setting, value (`str`): Such as `model.sampling_noise` and `0.25`, or `inference` and `topk`.
-        is_reference (`bool`): Whether it is the reference's value.
-        by_seed (`dict`): Seed -> the mean of the metric over the evaluations with this value.
-        difference (`Difference`): What it gains over the reference's value.
+        setting, value: such as `model.sampling_noise` and `0.25`, or `inference` and `topk`.
+        is_reference: whether it is the reference's value.
+        by_seed: seed -> the mean of the metric over the evaluations with this value.
+        difference: what it gains over the reference's value.
     """
 
     setting: str
@@ -36,8 +36,7 @@ def grid_averages(comparison: Mapping[str, Any]) -> list[Average]:
     """Average a comparison over all but one of its settings, for each of them.
 
     Args:
-        comparison (`Mapping`): A comparison, as [`ablate`] returned it. Of settings of inference the first one is the
-            reference's.
+        comparison: A comparison, as [`ablate`] returned it. Of settings of inference the first one is the reference's.
 
     Returns:
         `list[Average]`: In the order of the grid; empty unless the comparison holds all products of several settings

@@ -21,12 +21,12 @@ def read_inference(inference: Any, where: str) -> tuple[dict[str, Any], ...]:
     """Read inference settings: all products of the values that a mapping lists.
 
     Args:
-        inference: Of `sampling_inference` (`"systematic"` or `"topk"`) and `num_sampled_tokens` (a K, or `"all"`),
+        inference: of `sampling_inference` (`"systematic"` or `"topk"`) and `num_sampled_tokens` (a K, or `"all"`),
             each a value or a list of them. None or an empty mapping leaves the model as it was trained.
-        where (`str`): Where it stands, for messages.
+        where: where it stands, for messages.
 
     Raises:
-        ValueError: If a name or a value is unknown, or values are missing or repeat.
+        ValueError: if a name or a value is unknown, or values are missing or repeat.
     """
     inference = {} if inference is None else inference
     if not isinstance(inference, dict):

@@ -36,7 +36,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
     """Read the results that [`ablate`] wrote.
 
     Raises:
-        ValueError: If there is no such file, or it holds something else.
+        ValueError: if there is no such file, or it holds something else.
     """
     path = Path(path)
     if not path.is_file():
@@ -83,8 +83,8 @@ def render_ablations_page(studies: Sequence[Mapping[str, Any]], figures: Mapping
     """Render the page of several studies as Markdown.
 
     Args:
-        studies (`Sequence[Mapping]`): What [`read_results`] read.
-        figures (`Mapping[str, str]`): Study -> path of its figure, as seen from the page.
+        studies: what [`read_results`] read.
+        figures: study -> path of its figure, as seen from the page.
     """
     lines = ["# Ablations", "", *_INTRODUCTION]
     for results in studies:

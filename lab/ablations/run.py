@@ -43,11 +43,11 @@ def ablate(
     (`resume`), as long as no run is in two of them.
 
     Args:
-        study ([`Study`]): What to compare.
-        output_dir (`str` or `Path`): Folder to write; must be absent or empty unless `resume`.
-        data_dir (`str` or `Path`, *optional*): Where the data sets lie.
-        only (`Sequence[str]`): Names of comparisons; all by default.
-        resume (`bool`): Keep the runs that are finished, and continue one that was interrupted.
+        study: what to compare.
+        output_dir: folder to write; must be absent or empty unless `resume`.
+        data_dir: where the data sets lie.
+        only: names of comparisons; all by default.
+        resume: keep the runs that are finished, and continue one that was interrupted.
 
     Returns:
         `dict`: `comparisons` maps names to `title` and `variants`; a variant holds `is_reference`, its settings, for
@@ -57,7 +57,7 @@ def ablate(
         the first run first), and date and versions of the last run.
 
     Raises:
-        ValueError: If the folder is in use, a comparison is unknown, or a recipe does not fit the data.
+        ValueError: if the folder is in use, a comparison is unknown, or a recipe does not fit the data.
     """
     output_dir = Path(output_dir)
     planned, whole = study.runs(only), study.runs()

@@ -28,9 +28,9 @@ class Run:
     """One training: a recipe with its seed, and a sampler in place of the learned one.
 
     Args:
-        label (`str`): What its first use in the study calls it.
-        recipe ([`Recipe`]): What to train.
-        sampler (`str`, *optional*): Name in `SAMPLERS`; None for the learned sampler.
+        label: what its first use in the study calls it.
+        recipe: what to train.
+        sampler: name in `SAMPLERS`; None for the learned sampler.
     """
 
     label: str
@@ -61,13 +61,12 @@ class Variant:
     """What one row of a comparison stands for.
 
     Args:
-        label (`str`): Its name in tables and plots.
-        overrides (`tuple[str, ...]`): Dotted assignments beside the study's.
-        sampler (`str`, *optional*): Name in `SAMPLERS`.
-        inference (`tuple[dict, ...]`): Settings that the trained weights are evaluated under; an empty one is as
-            trained.
-        runs (`tuple[Run, ...]`): One per seed.
-        is_reference (`bool`): Whether it is the study's recipe without a change.
+        label: its name in tables and plots.
+        overrides: dotted assignments beside the study's.
+        sampler: name in `SAMPLERS`.
+        inference: settings that the trained weights are evaluated under; an empty one is as trained.
+        runs: one per seed.
+        is_reference: whether it is the study's recipe without a change.
     """
 
     label: str
@@ -91,12 +90,12 @@ class Study:
     """A study file, with all its recipes built and checked.
 
     Args:
-        name (`str`): Name of the file without its ending.
-        recipe_name (`str`): Name of the recipe.
-        overrides (`tuple[str, ...]`): Assignments common to all variants.
-        seeds (`tuple[int, ...]`): Seeds of every variant.
-        comparisons (`dict[str, Comparison]`): In the order of the file.
-        reference ([`Recipe`]): The recipe without a change, with the first seed.
+        name: name of the file without its ending.
+        recipe_name: name of the recipe.
+        overrides: assignments common to all variants.
+        seeds: seeds of every variant.
+        comparisons: in the order of the file.
+        reference: the recipe without a change, with the first seed.
     """
 
     name: str
@@ -111,14 +110,14 @@ class Study:
         """Read a study file.
 
         Args:
-            path (`str` or `Path`): A YAML file with `recipe` (path relative to it), `overrides` (assignments common to
-                all variants), `seeds`, `inference` and `comparisons`, each with a `title`, its own `inference`, and
-                `variants` (label -> overrides, or label -> `overrides`, `sampler`, `inference`) or a `grid` (dotted
-                name -> values, of which all products are taken). `inference` maps `sampling_inference` and
-                `num_sampled_tokens` (a K, or `"all"`) to values; the innermost one holds.
+            path: A YAML file with `recipe` (path relative to it), `overrides` (assignments common to all variants),
+                `seeds`, `inference` and `comparisons`, each with a `title`, its own `inference`, and `variants` (label
+                -> overrides, or label -> `overrides`, `sampler`, `inference`) or a `grid` (dotted name -> values, of
+                which all products are taken). `inference` maps `sampling_inference` and `num_sampled_tokens` (a K, or
+                `"all"`) to values; the innermost one holds.
 
         Raises:
-            ValueError: If the file is missing or no YAML, a name is unknown, a value or a recipe is not valid, or two
+            ValueError: if the file is missing or no YAML, a name is unknown, a value or a recipe is not valid, or two
                 variants of a comparison have one label.
         """
         path = Path(path)
@@ -153,10 +152,10 @@ class Study:
         """The trainings that comparisons take: key -> the run and the inference settings to evaluate it under.
 
         Args:
-            only (`Sequence[str]`): Names of comparisons; all by default.
+            only: names of comparisons; all by default.
 
         Raises:
-            ValueError: If there is no such comparison.
+            ValueError: if there is no such comparison.
         """
         for name in only:
             if name not in self.comparisons:

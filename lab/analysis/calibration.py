@@ -26,7 +26,7 @@ def reliability_bins(confidence: ArrayLike, correct: ArrayLike, num_bins: int = 
         For each bin "lower", "upper", "count", and the means "confidence" and "accuracy", None where it is empty.
 
     Raises:
-        ValueError: For empty input, shapes that differ, or confidences outside 0 to 1.
+        ValueError: for empty input, shapes that differ, or confidences outside 0 to 1.
     """
     given, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     if given.ndim != 1 or len(given) == 0 or right.shape != given.shape:
@@ -67,7 +67,7 @@ def measure_calibration(answers: Answers) -> dict[str, Any]:
     and the accuracy how often it is.
 
     Args:
-        answers ([`Answers`]): Of n rows.
+        answers: of n rows.
 
     Returns:
         `dict`: "num_predictions", "expected_calibration_error", "negative_log_likelihood" in nats, "brier_score" (the

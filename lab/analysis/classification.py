@@ -45,7 +45,7 @@ def answers_of(prediction: EvalPrediction, kind: Kind) -> Answers:
     """Turn the logits of a whole split into probabilities, and mark unknown labels.
 
     Raises:
-        ValueError: If there are logits that are not finite, or no labels are known.
+        ValueError: if there are logits that are not finite, or no labels are known.
     """
     logits = np.asarray(prediction.predictions, dtype=np.float64)
     if not np.isfinite(logits).all():

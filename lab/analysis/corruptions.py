@@ -56,9 +56,9 @@ class CorruptedRows:
     """Rows of a data set, each changed at random.
 
     Args:
-        rows: Indexable rows, which stay as they are.
-        change: Function of a row and a generator that returns a new row.
-        seed (`int`): Row i is changed by a function of (seed, i).
+        rows: indexable rows, which stay as they are.
+        change: function of a row and a generator that returns a new row.
+        seed: row i is changed by a function of (seed, i).
     """
 
     def __init__(self, rows: Any, change: Callable[[Row, np.random.Generator], Row], seed: int) -> None:
@@ -80,10 +80,10 @@ def corruptions_of(task: Task, dataset: str, rows: Any, processor: Any) -> dict[
     """The corruptions that leave the labels of a data set true, each from severity 0 upwards.
 
     Args:
-        task ([`Task`]): What the model was trained for.
-        dataset (`str`): Name of the data set.
-        rows: The rows, of which texts are measured.
-        processor: The model's, whose limits decide what a row is to the model.
+        task: what the model was trained for.
+        dataset: name of the data set.
+        rows: the rows, of which texts are measured.
+        processor: the model's, whose limits decide what a row is to the model.
 
     Returns:
         `dict`: Lists of settings by corruption; empty where the task or the data have none.

@@ -22,9 +22,9 @@ def find_failures(answers: Answers, names: Sequence[str], indices: Sequence[int]
     """List the failures on a split.
 
     Args:
-        answers ([`Answers`]): Of n rows and C classes or labels.
-        names (`Sequence[str]`): Of the C classes or labels.
-        indices (`Sequence[int]`): The place of each row in the split.
+        answers: of n rows and C classes or labels.
+        names: of the C classes or labels.
+        indices: the place of each row in the split.
 
     Returns:
         `dict`: For one class per row "classes", "confusion_matrix" (C, C) with true classes down and predicted ones

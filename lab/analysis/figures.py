@@ -25,9 +25,9 @@ def plot_analysis(report: dict[str, Any], task: Task, path: Path) -> None:
     """Draw the metric against K, a curve per corruption and the reliability diagram; nothing without these.
 
     Args:
-        report (`dict`): What [`analyze`] returns.
-        task ([`Task`]): Says which metric is the main one, and its unit.
-        path (`Path`): Image file to write.
+        report: what [`analyze`] returns.
+        task: says which metric is the main one, and its unit.
+        path: image file to write.
     """
     panels: list[Callable[[Axes], None]] = []
     if "sampled_tokens" in report:
@@ -44,9 +44,9 @@ def plot_failures(failures: dict[str, Any], rows: Sequence[Any], path: Path) -> 
     """Draw the wrong examples where they are clouds or images, else the confusion matrix or a bar per label.
 
     Args:
-        failures (`dict`): What [`find_failures`] returns.
-        rows (`Sequence`): The rows of its "examples".
-        path (`Path`): Image file to write.
+        failures: what [`find_failures`] returns.
+        rows: the rows of its "examples".
+        path: image file to write.
     """
     if "labels" in failures:
         _draw_panels([lambda axes: _draw_labels(axes, failures["labels"])], path, size=6)

@@ -43,16 +43,15 @@ def analyze(
     """Analyze a saved model, and write `analysis.json`, `analysis.png` and `failures.png`.
 
     Args:
-        folder (`str` or `Path`): Folder with a model, its processor and `recipe.yaml`.
-        data_dir (`str` or `Path`, *optional*): Where the data sets lie.
-        split (`str`): `"test"` or `"validation"` (the split that the recipe held out).
-        max_examples (`int`, *optional*): Analyze that many rows, drawn by the seed, in place of all.
-        seed (`int`): Seeds corruptions and the choice of rows.
-        batch_size (`int`): Items per batch.
-        only (`Sequence[str]`, *optional*): Sections to make, of `SECTIONS`; by default all that the task has.
-        output_dir (`str` or `Path`, *optional*): Where to write; the model's folder by default. What an earlier
-            analysis wrote there is replaced.
-        progress: Called with one line before each step.
+        folder: folder with a model, its processor and `recipe.yaml`.
+        data_dir: where the data sets lie.
+        split: `"test"` or `"validation"` (the split that the recipe held out).
+        max_examples: analyze that many rows, drawn by the seed, in place of all.
+        seed: seeds corruptions and the choice of rows.
+        batch_size: items per batch.
+        only: sections to make, of `SECTIONS`; by default all that the task has.
+        output_dir: where to write; the model's folder by default. What an earlier analysis wrote there is replaced.
+        progress: called with one line before each step.
 
     Returns:
         `dict`: One key per section, as docs/publishing.md describes them; beside them model, task, data set, split,
@@ -60,7 +59,7 @@ def analyze(
         None.
 
     Raises:
-        ValueError: If the folder, the split, the data or an argument does not fit.
+        ValueError: if the folder, the split, the data or an argument does not fit.
     """
     if seed < 0:
         raise ValueError(f"`seed` must be at least 0, got {seed}.")
@@ -104,14 +103,14 @@ class Analysis:
     """The sections of an analysis, which share the rows of a split and one prediction of them.
 
     Args:
-        evaluator ([`Evaluator`]): The model.
-        data_dir (`str` or `Path`, *optional*): Where the data sets lie.
-        max_examples (`int`, *optional*): Rows to draw; all by default.
-        seed (`int`): Of all that is drawn.
-        progress: Called with one line before each step.
+        evaluator: the model.
+        data_dir: where the data sets lie.
+        max_examples: rows to draw; all by default.
+        seed: of all that is drawn.
+        progress: called with one line before each step.
 
     Raises:
-        ValueError: If the data cannot be read or does not fit, or in several processes.
+        ValueError: if the data cannot be read or does not fit, or in several processes.
     """
 
     def __init__(

@@ -22,11 +22,11 @@ def measure_throughput(
     Preparation, padding and the transfer to the device are not timed. Padding is computed and not counted.
 
     Args:
-        model: Model on the device to measure.
-        data (`Dataset`): Prepared items.
-        collate: Makes a batch of items.
-        batch_size (`int`): Items per batch; at most as many as there are.
-        seed (`int`): Chooses the items.
+        model: model on the device to measure.
+        data: prepared items.
+        collate: makes a batch of items.
+        batch_size: items per batch; at most as many as there are.
+        seed: chooses the items.
 
     Returns:
         `dict`: "device", "dtype", "attention_implementation", "num_threads", "num_timed_batches" and "batches": for

@@ -101,9 +101,9 @@ class PointCloudBaselineConfig(PreTrainedConfig):
     """Configuration of [`PointNetForPointCloudClassification`] and [`DGCNNForPointCloudClassification`].
 
     Args:
-        use_normals (`bool`): normals enter beside the coordinates.
-        widths (`list[int]`): widths of DGCNN's edge convolutions.
-        dropout (`float`): before the last layer.
+        use_normals: normals enter beside the coordinates.
+        widths: widths of DGCNN's edge convolutions.
+        dropout: before the last layer.
     """
 
     model_type = "point_cloud_baseline"

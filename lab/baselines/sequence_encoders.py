@@ -20,17 +20,17 @@ class SequenceBaselineConfig(PreTrainedConfig):
     """Configuration of BERT and Nystromformer as baselines for sequences.
 
     Args:
-        vocab_size (`int`): token ids; unused by models of continuous features.
-        num_input_features (`int`): continuous features per step, in place of token ids; 0 for models of token ids.
-        max_position_embeddings (`int`): the largest length. Nystromformer computes at this length whatever it is
-            given, so set it to the longest sequence of the data.
-        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size (`int`): sizes of the encoder.
-        hidden_act (`str`): activation of the feed-forward layers and of the readout.
-        hidden_dropout_prob, attention_probs_dropout_prob (`float`).
-        pooling (`"attention"`, `"mean"`, `"max"` or `"first"`): how the readout pools tokens, as in SFT.
-        num_landmarks (`int`): landmarks of Nystromformer, fewer than `max_position_embeddings`.
-        conv_kernel_size (`int`): width of Nystromformer's convolution of the values, odd.
-        pad_token_id (`int`, *optional*): the token whose embedding stays zero; None with continuous features.
+        vocab_size: token ids; unused by models of continuous features.
+        num_input_features: continuous features per step, in place of token ids; 0 for models of token ids.
+        max_position_embeddings: the largest length. Nystromformer computes at this length whatever it is given, so set
+            it to the longest sequence of the data.
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: sizes of the encoder.
+        hidden_act: activation of the feed-forward layers and of the readout.
+        hidden_dropout_prob, attention_probs_dropout_prob: rates of dropout.
+        pooling: how the readout pools tokens, as in SFT.
+        num_landmarks: landmarks of Nystromformer, fewer than `max_position_embeddings`.
+        conv_kernel_size: width of Nystromformer's convolution of the values, odd.
+        pad_token_id: the token whose embedding stays zero; None with continuous features.
 
     Raises:
         ValueError: a field is out of its range.

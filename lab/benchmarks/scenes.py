@@ -39,7 +39,7 @@ class NeighborSearch(nn.Module):
 
 
 def neighbor_shapes(workload: Workload) -> Shapes:
-    """k neighbours of every point."""
+    """K neighbours of every point."""
     return ((workload.batch_size, workload.length, NUM_NEIGHBORS),)
 
 

@@ -23,16 +23,15 @@ class Goal:
     """What a model is measured by, and what it is compared with: one entry of `goals.yaml`.
 
     Args:
-        name (`str`): Name of the model, such as `"sft-imdb-bytes"`.
-        recipe (`str`): Name of its recipe; `RECIPE.json` is the summary of its runs.
-        required, target (`float`, *optional*): The result that it must reach, and the one that it should.
-        rotation (`str`): Rotation of the test data under which it counts.
-        metric (`str`, *optional*): Metric by which it counts, of those where more is better if the task's main metric
-            is one; the main metric by default.
-        anchors (`Sequence[str]`): Recipes of the models to compare with.
-        published (`Sequence[dict]`): Results of others: `model`, `value`, `source` and, where data or budget differ,
-            `remark`.
-        note (`str`, *optional*): What a reader must know to read the results right.
+        name: name of the model, such as `"sft-imdb-bytes"`.
+        recipe: name of its recipe; `RECIPE.json` is the summary of its runs.
+        required, target: the result that it must reach, and the one that it should.
+        rotation: rotation of the test data under which it counts.
+        metric: metric by which it counts, of those where more is better if the task's main metric is one; the main
+            metric by default.
+        anchors: recipes of the models to compare with.
+        published: results of others: `model`, `value`, `source` and, where data or budget differ, `remark`.
+        note: what a reader must know to read the results right.
     """
 
     name: str
@@ -50,7 +49,7 @@ def read_goals(results_dir: str | Path) -> dict[str, Goal]:
     """Read `goals.yaml` of a folder of results, by name of the model.
 
     Raises:
-        ValueError: If it is missing, or an entry has an unknown or lacks a needed field.
+        ValueError: if it is missing, or an entry has an unknown or lacks a needed field.
     """
     yaml = import_optional("yaml", "train")
     path = Path(results_dir) / GOALS_NAME
@@ -72,7 +71,7 @@ def read_summary(results_dir: str | Path, recipe: str) -> dict[str, Any] | None:
     """Read the summary of a recipe's runs that `scripts/repeat.py` wrote; `None` if there is none yet.
 
     Raises:
-        ValueError: If the file is damaged or no summary.
+        ValueError: if the file is damaged or no summary.
     """
     path = Path(results_dir) / f"{recipe}.json"
     if not path.is_file():
@@ -91,7 +90,7 @@ def metric_of(summary: Mapping[str, Any], goal: Goal) -> dict[str, Any]:
     """Values, mean and deviation over the runs of a summary, by the metric and rotation of a goal.
 
     Raises:
-        ValueError: If the runs were not evaluated so.
+        ValueError: if the runs were not evaluated so.
     """
     metrics = summary["metrics"] if goal.rotation == "none" else summary.get("rotated", {}).get(goal.rotation)
     if metrics is None:
@@ -106,8 +105,8 @@ def compare(goal: Goal, results_dir: str | Path) -> dict[str, Any] | None:
     """Put the runs of a model beside its anchors and published results.
 
     Args:
-        goal ([`Goal`]): The model.
-        results_dir (`str` or `Path`): Folder with the summaries.
+        goal: the model.
+        results_dir: folder with the summaries.
 
     Returns:
         `dict`, or `None` while the model has no summary: `runs` (the model's own first, then the anchors that have a

@@ -32,16 +32,16 @@ def release(goal: Goal, runs: str | Path, output_dir: str | Path, results_dir: s
     Paths of the machine that trained are taken out of the commands in summary, training log and evaluation.
 
     Args:
-        goal ([`Goal`]): What is released.
-        runs (`str` or `Path`): Folder that `scripts/repeat.py` wrote, with its `summary.json`.
-        output_dir (`str` or `Path`): Folder of releases; `output_dir/NAME` is replaced.
-        results_dir (`str` or `Path`): Folder of summaries; gets `RECIPE.json`.
+        goal: what is released.
+        runs: folder that `scripts/repeat.py` wrote, with its `summary.json`.
+        output_dir: folder of releases; `output_dir/NAME` is replaced.
+        results_dir: folder of summaries; gets `RECIPE.json`.
 
     Returns:
         `dict`: The content of `comparison.json`.
 
     Raises:
-        ValueError: If the runs are incomplete or of another recipe than the goal names.
+        ValueError: if the runs are incomplete or of another recipe than the goal names.
     """
     runs, folder = Path(runs), Path(output_dir) / goal.name
     if not (runs / SUMMARY_NAME).is_file():
@@ -73,10 +73,10 @@ def refresh(goal: Goal, output_dir: str | Path, results_dir: str | Path) -> dict
     Paths of the machine are taken out of a new analysis. The card is deleted: `scripts/publish.py` writes it anew.
 
     Args:
-        goal, output_dir, results_dir: As for [`release`].
+        goal, output_dir, results_dir: as for [`release`].
 
     Raises:
-        ValueError: If there is no such release, or the present code gives other logits for its stored example.
+        ValueError: if there is no such release, or the present code gives other logits for its stored example.
     """
     folder = Path(output_dir) / goal.name
     if not folder.is_dir():

@@ -26,11 +26,11 @@ def render_results_page(goals: Mapping[str, Goal], results_dir: str | Path) -> s
     """Render the page as Markdown.
 
     Args:
-        goals (`Mapping[str, Goal]`): What [`read_goals`] read.
-        results_dir (`str` or `Path`): Folder of the summaries.
+        goals: what [`read_goals`] read.
+        results_dir: folder of the summaries.
 
     Raises:
-        ValueError: If a summary is damaged, or an anchor does not fit its model.
+        ValueError: if a summary is damaged, or an anchor does not fit its model.
     """
     comparisons = {name: compare(goal, results_dir) for name, goal in goals.items()}
     lines = ["# Results", "", *_INTRODUCTION, "", "## Overview", ""]

@@ -207,7 +207,6 @@ class SFTPreTrainedModel(PreTrainedModel):
             seed: seeds torch's generators within the context and restores them after it; `None` uses them as they are.
 
         Example:
-
         ```python
         >>> with model.sampled_inference(seed=0):
         ...     passes = [model(**inputs).logits for _ in range(5)]

@@ -62,7 +62,7 @@ class SFTGraphModel(SFTGraphPreTrainedModel):
     """The graph backbone: one state per node.
 
     Args:
-        config ([`SFTGraphConfig`]): sizes and choices of the model.
+        config: sizes and choices of the model.
     """
 
     auto_class_name = "AutoModel"
@@ -167,8 +167,7 @@ class SFTForGraphClassification(SFTGraphPreTrainedModel):
     """Classification, multi-label classification or regression of whole graphs, by `config.problem_type`.
 
     Args:
-        config ([`SFTGraphConfig`]): with `num_labels` or `id2label`, `pooling`, and for regression `target_mean` and
-            `target_scale`.
+        config: with `num_labels` or `id2label`, `pooling`, and for regression `target_mean` and `target_scale`.
     """
 
     auto_class_name: ClassVar[str | None] = "AutoModelForGraphClassification"
@@ -228,7 +227,7 @@ class SFTForNodeClassification(SFTGraphPreTrainedModel):
     """A label for every node.
 
     Args:
-        config ([`SFTGraphConfig`]): with `num_labels` or `id2label`.
+        config: with `num_labels` or `id2label`.
     """
 
     auto_class_name = "AutoModelForNodeClassification"
@@ -275,7 +274,7 @@ class SFTForLinkPrediction(SFTGraphPreTrainedModel):
     """Scores pairs of nodes: is there a link from the first to the second?
 
     Args:
-        config ([`SFTGraphConfig`]): `num_labels` is not used.
+        config: `num_labels` is not used.
     """
 
     auto_class_name = "AutoModelForLinkPrediction"

@@ -57,7 +57,6 @@ class GraphClassificationPipeline(GraphPipeline, ClassificationPipeline):
     """Classifies graphs, or predicts numbers of them in the units of the training data.
 
     Example:
-
     ```python
     >>> from transformers import pipeline
     >>> import modeling_sft

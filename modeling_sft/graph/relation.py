@@ -131,7 +131,7 @@ class SFTGraphRelation(SFTRelation):
         return _sparse_entries(parts, edges, scale, bias, shape)
 
     def _project(self, edges: GraphEdges) -> tuple[Tensor, Tensor]:
-        """a . phi and b . phi of every edge, each `(B, E, S, H / S)`."""
+        """A . phi and b . phi of every edge, each `(B, E, S, H / S)`."""
         features = edges.edge_features
         with maybe_autocast(edges.edge_index.device.type, enabled=False):
             dtype = torch.promote_types(self.scale_weight.dtype, torch.float32)

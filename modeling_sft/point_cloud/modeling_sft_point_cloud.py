@@ -122,7 +122,7 @@ class SFTPointCloudModel(SFTPointCloudPreTrainedModel):
     """The point-cloud backbone: one state per point.
 
     Args:
-        config ([`SFTPointCloudConfig`]): sizes and choices of the model.
+        config: sizes and choices of the model.
     """
 
     auto_class_name = "AutoModel"
@@ -239,7 +239,7 @@ class SFTForPointCloudClassification(SFTPointCloudPreTrainedModel):
     """Point-cloud classification, multi-label classification or regression, by `config.problem_type`.
 
     Args:
-        config ([`SFTPointCloudConfig`]): with `num_labels` or `id2label`, and `pooling`.
+        config: with `num_labels` or `id2label`, and `pooling`.
     """
 
     auto_class_name = "AutoModelForPointCloudClassification"
@@ -292,8 +292,8 @@ class SFTForPointCloudSegmentation(SFTPointCloudPreTrainedModel):
     """A label for every point: parts of shapes, or classes of a scene.
 
     Args:
-        config ([`SFTPointCloudConfig`]): with `num_labels` or `id2label`, `pooling` for the context that each point
-            sees, and `num_categories` if the shape's category is given to the model.
+        config: with `num_labels` or `id2label`, `pooling` for the context that each point sees, and `num_categories`
+            if the shape's category is given to the model.
     """
 
     auto_class_name = "AutoModelForPointCloudSegmentation"

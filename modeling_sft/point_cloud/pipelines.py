@@ -71,7 +71,6 @@ class PointCloudClassificationPipeline(PointCloudPipeline, ClassificationPipelin
     """Classifies point clouds, or predicts numbers of them.
 
     Example:
-
     ```python
     >>> from transformers import pipeline
     >>> import modeling_sft

@@ -136,7 +136,7 @@ class PreparedPairFeatures(NamedTuple):
 
 
 def pair_features(query_factors: Tensor, key_factors: Tensor) -> Tensor:
-    """phi of queries and sampled points from their factors (see [`PreparedPairFeatures`]): `(B, S, R, N, K)`."""
+    """Phi of queries and sampled points from their factors (see [`PreparedPairFeatures`]): `(B, S, R, N, K)`."""
     products = query_factors @ key_factors
     squared_distance = products[:, :, 1:2].clamp(min=0)
     if products.shape[2] == 2:
@@ -154,7 +154,7 @@ def pair_features(query_factors: Tensor, key_factors: Tensor) -> Tensor:
 
 
 def _project(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """a . phi and b . phi: `(B, S, R, N, K)` and `(S, 2 H / S, R)` to two of `(B, H, N, K)`."""
+    """A . phi and b . phi: `(B, S, R, N, K)` and `(S, 2 H / S, R)` to two of `(B, H, N, K)`."""
     batch, _, _, queries, keys = features.shape
     projected = weight @ features.flatten(-2)
     a, b = projected.view(batch, weight.shape[0], 2, -1, queries, keys).unbind(2)

@@ -35,7 +35,7 @@ def section_tables(report: dict[str, Any]) -> dict[str, list[list[str]]]:
     """The tables of an analysis, by section; the first row of each holds the titles.
 
     Args:
-        report (`dict`): What [`analyze`] returned.
+        report: what [`analyze`] returned.
     """
     tables: dict[str, list[list[str]]] = {}
     task = report["task"]
@@ -76,7 +76,7 @@ def format_analysis(report: dict[str, Any]) -> str:
     """Lay out an analysis as tables for the terminal.
 
     Args:
-        report (`dict`): What [`analyze`] returned.
+        report: what [`analyze`] returned.
     """
     lines = [f"{report['model']}: {report['dataset']}, {report['split']} split, {report['num_examples']} examples"]
     for section, table in section_tables(report).items():

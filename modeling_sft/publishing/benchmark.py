@@ -21,12 +21,12 @@ def write_benchmark_result(checked: CheckedFolder, benchmark: str) -> None:
     """Write the main metric of `evaluation.json` (test split, data not rotated) as the result on a benchmark.
 
     Args:
-        checked ([`CheckedFolder`]): The folder.
-        benchmark (`str`): `"org/name:task"`: the benchmark's data set on the Hub, and the id that its `eval.yaml`
-            gives to the task.
+        checked: the folder.
+        benchmark: `"org/name:task"`: the benchmark's data set on the Hub, and the id that its `eval.yaml` gives to the
+            task.
 
     Raises:
-        ValueError: If `benchmark` is written otherwise, or the evaluation has no such result, or `.eval_results` leads
+        ValueError: if `benchmark` is written otherwise, or the evaluation has no such result, or `.eval_results` leads
             out of the folder.
     """
     match = _BENCHMARK.fullmatch(benchmark)
@@ -58,7 +58,7 @@ def check_benchmark_results(checked: CheckedFolder) -> None:
     """Check that every value in `.eval_results` has a source in the evaluation files.
 
     Raises:
-        ValueError: If one has none, or a file cannot be read.
+        ValueError: if one has none, or a file cannot be read.
     """
     yaml = import_optional("yaml", "train")
     numbers = numbers_of(checked.reports)

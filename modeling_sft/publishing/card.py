@@ -61,13 +61,13 @@ def render_card(
     """Write the model card of a folder. Every number comes from its log and evaluation files.
 
     Args:
-        checked ([`CheckedFolder`]): The folder.
-        repo_id (`str`): Repository that it will be published as.
-        license_name (`str`): Licence of weights and code, as the Hub names it.
-        data_license (`str`, *optional*): Licence of the training data; known for a few data sets.
+        checked: the folder.
+        repo_id: repository that it will be published as.
+        license_name: licence of weights and code, as the Hub names it.
+        data_license: licence of the training data; known for a few data sets.
 
     Raises:
-        ValueError: If `auto_map` of the configuration does not name the model's class.
+        ValueError: if `auto_map` of the configuration does not name the model's class.
     """
     config, recipe, log = checked.config, checked.recipe, checked.log
     results = results_of(checked.reports)
@@ -133,7 +133,7 @@ def load_card(path: Path) -> ModelCard:
     """Read a model card.
 
     Raises:
-        ValueError: If its front matter cannot be read: no YAML, with tags, or nested too deep.
+        ValueError: if its front matter cannot be read: no YAML, with tags, or nested too deep.
     """
     yaml = import_optional("yaml", "train")
     try:
@@ -163,13 +163,13 @@ def check_card(
     with "Results". The tables of an analysis are checked by [`check_analysis`].
 
     Args:
-        card ([`~huggingface_hub.ModelCard`]): The card.
-        reports (`Mapping`): What [`read_reports`] read.
-        comparison (`Mapping`, *optional*): Content of `comparison.json`, a further source of numbers in tables.
-        analysis (`Mapping`, *optional*): What [`read_analysis`] read.
+        card: the card.
+        reports: what [`read_reports`] read.
+        comparison: content of `comparison.json`, a further source of numbers in tables.
+        analysis: what [`read_analysis`] read.
 
     Raises:
-        ValueError: If a number has no source, or the card has no results at all.
+        ValueError: if a number has no source, or the card has no results at all.
     """
     remedy = "correct it, or delete README.md to have it written anew."
     entries: Sequence[EvalResult] = card.data.get("eval_results") or []

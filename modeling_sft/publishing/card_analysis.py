@@ -25,7 +25,7 @@ def read_analysis(folder: Path) -> dict[str, Any] | None:
     """Read the analysis of a folder, None without one.
 
     Raises:
-        ValueError: If it is damaged, or no file of `scripts/analyze.py`.
+        ValueError: if it is damaged, or no file of `scripts/analyze.py`.
     """
     path = folder / ANALYSIS_NAME
     return read_json(path, _FIELDS, "scripts/analyze.py") if path.is_file() else None
@@ -35,8 +35,8 @@ def render_analysis(analysis: Mapping[str, Any] | None, folder: Path) -> str:
     """Write the sections of an analysis in Markdown; nothing without one.
 
     Args:
-        analysis (`Mapping`, *optional*): What [`read_analysis`] read.
-        folder (`Path`): Its folder, which may have figures.
+        analysis: what [`read_analysis`] read.
+        folder: its folder, which may have figures.
     """
     if analysis is None:
         return ""
@@ -62,11 +62,11 @@ def check_analysis(text: str, analysis: Mapping[str, Any] | None) -> None:
     """Check that every number in the tables of these sections has a source in the same section of the analysis.
 
     Args:
-        text (`str`): The card.
-        analysis (`Mapping`, *optional*): What [`read_analysis`] read.
+        text: the card.
+        analysis: what [`read_analysis`] read.
 
     Raises:
-        ValueError: If a number has no source.
+        ValueError: if a number has no source.
     """
     for section, heading in _HEADINGS.items():
         numbers = numbers_of({ANALYSIS_NAME: {section: (analysis or {}).get(section)}})

@@ -18,14 +18,14 @@ def example_inputs(model: Any, processor: Any) -> dict[str, torch.Tensor]:
     """Prepare an example input of a model.
 
     Args:
-        model: An SFT model with or without head.
-        processor: The processor, feature extractor or tokenizer that belongs to it.
+        model: an SFT model with or without head.
+        processor: the processor, feature extractor or tokenizer that belongs to it.
 
     Returns:
         `dict[str, torch.Tensor]`: The keyword arguments of the model's forward pass, for a batch of one.
 
     Raises:
-        ValueError: If the processor refuses the example.
+        ValueError: if the processor refuses the example.
     """
     rng = np.random.default_rng(0)
     config = model.config
@@ -56,12 +56,12 @@ def check_example(path: str | Path, model: Any, tolerance: float = 1e-4) -> None
     """Check that a model gives the stored logits for the stored input.
 
     Args:
-        path (`str` or `Path`): File that [`write_example`] wrote.
-        model: The model, in evaluation mode.
-        tolerance (`float`): Largest difference of a logit, relative to the largest logit (at least 1).
+        path: file that [`write_example`] wrote.
+        model: the model, in evaluation mode.
+        tolerance: largest difference of a logit, relative to the largest logit (at least 1).
 
     Raises:
-        ValueError: If the logits differ.
+        ValueError: if the logits differ.
     """
     content = json.loads(Path(path).read_text(encoding="utf-8"))
     inputs = {name: torch.tensor(value, device=model.device) for name, value in content["inputs"].items()}

@@ -33,10 +33,10 @@ class LocalFile:
     """One file to publish.
 
     Args:
-        name (`str`): Its path in the repository.
-        path (`Path`): Where it lies.
-        size (`int`): In bytes.
-        sha256, git_oid (`str`): Hashes by which the Hub knows large and small files.
+        name: its path in the repository.
+        path: where it lies.
+        size: in bytes.
+        sha256, git_oid: hashes by which the Hub knows large and small files.
     """
 
     name: str
@@ -72,7 +72,7 @@ def list_files(folder: Path) -> tuple[list[LocalFile], list[str]]:
     """List the files to publish, and the names of what is left out: checkpoints, pickles, hidden files.
 
     Raises:
-        ValueError: If a file contains what looks like a Hub token, or is a link that leads out of the folder.
+        ValueError: if a file contains what looks like a Hub token, or is a link that leads out of the folder.
     """
     files, left_out = [], []
     for path in sorted([*folder.iterdir(), *folder.glob(f"{EVAL_RESULTS_FOLDER}/*.yaml")]):

@@ -28,10 +28,10 @@ class Publication:
     """What would be, or was, published.
 
     Args:
-        files (`Sequence[LocalFile]`): All files of the release.
-        left_out (`Sequence[str]`): Names in the folder that are not published.
-        uploaded (`Sequence[str]`): Files that this run uploaded.
-        commit (`str`, *optional*): Name of the commit that holds the release.
+        files: all files of the release.
+        left_out: names in the folder that are not published.
+        uploaded: files that this run uploaded.
+        commit: name of the commit that holds the release.
     """
 
     files: Sequence[LocalFile]
@@ -57,13 +57,13 @@ def prepare(
     """Check a folder, write its model card unless it has one, and list what would be uploaded. Touches no network.
 
     Args:
-        folder (`str` or `Path`): Folder that `scripts/train.py` and `scripts/evaluate.py` wrote.
-        repo_id (`str`): Repository, such as `"org/name"`.
-        license_name, data_license (`str`): See [`render_card`].
-        benchmark (`str`, *optional*): See [`write_benchmark_result`].
+        folder: folder that `scripts/train.py` and `scripts/evaluate.py` wrote.
+        repo_id: repository, such as `"org/name"`.
+        license_name, data_license: see [`render_card`].
+        benchmark: see [`write_benchmark_result`].
 
     Raises:
-        ValueError: If the folder is not fit to be published, or a number in the card has no source.
+        ValueError: if the folder is not fit to be published, or a number in the card has no source.
     """
     validate_repo_id(repo_id)
     if "/" not in repo_id:
@@ -97,19 +97,19 @@ def publish(
     continues: the Hub keeps large files that arrived whole, and nothing is visible before the commit.
 
     Args:
-        publication ([`Publication`]): What [`prepare`] returned.
-        repo_id (`str`): Repository, created if it does not exist.
-        api ([`~huggingface_hub.HfApi`]): The Hub, with the token to use.
-        private (`bool`): Whether only its owners may see the repository.
-        tag (`str`): Name of the release.
-        report: Called with one line for each step.
+        publication: what [`prepare`] returned.
+        repo_id: repository, created if it does not exist.
+        api: the Hub, with the token to use.
+        private: whether only its owners may see the repository.
+        tag: name of the release.
+        report: called with one line for each step.
 
     Returns:
         [`Publication`]: With what was uploaded, and the commit.
 
     Raises:
-        ValueError: If the tag exists with other files, or the repository is public and `private` is set.
-        PublishingError: If the Hub refuses a request, the connection breaks, or what comes back is not what was sent.
+        ValueError: if the tag exists with other files, or the repository is public and `private` is set.
+        PublishingError: if the Hub refuses a request, the connection breaks, or what comes back is not what was sent.
     """
     try:
         return _publish(publication, repo_id, api, private, tag, report)

@@ -23,13 +23,13 @@ class Result:
     """One number of an evaluation.
 
     Args:
-        source (`str`): Name of the JSON file.
-        dataset, split, rotation (`str`): What was evaluated.
-        num_sampled_tokens (`int`, *optional*): K.
-        num_examples (`int`): Size of the split.
-        metric (`str`): Name of the metric.
-        value (`float`): The number; a fraction unless `is_plain`.
-        is_plain (`bool`): Whether it is no fraction, and not shown in percent.
+        source: name of the JSON file.
+        dataset, split, rotation: what was evaluated.
+        num_sampled_tokens: K.
+        num_examples: size of the split.
+        metric: name of the metric.
+        value: the number; a fraction unless `is_plain`.
+        is_plain: whether it is no fraction, and not shown in percent.
     """
 
     source: str
@@ -60,7 +60,7 @@ def read_reports(folder: str | Path) -> dict[str, dict[str, Any]]:
     """Read all `evaluation*.json` of a folder, by file name.
 
     Raises:
-        ValueError: If there is none, or one is no report of `scripts/evaluate.py`.
+        ValueError: if there is none, or one is no report of `scripts/evaluate.py`.
     """
     reports = {}
     for path in sorted(Path(folder).glob("evaluation*.json")):
@@ -77,12 +77,12 @@ def read_json(path: Path, fields: Sequence[str], script: str) -> dict[str, Any]:
     """Read a JSON object.
 
     Args:
-        path (`Path`): The file.
-        fields (`Sequence[str]`): Names that it must have.
-        script (`str`): What writes such files.
+        path: the file.
+        fields: names that it must have.
+        script: what writes such files.
 
     Raises:
-        ValueError: If the file cannot be read, or a field is missing.
+        ValueError: if the file cannot be read, or a field is missing.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

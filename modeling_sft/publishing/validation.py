@@ -28,16 +28,16 @@ class CheckedFolder:
     """A folder whose model, processor and results were found whole.
 
     Args:
-        path (`Path`): The folder.
-        model_name (`str`): Name of the model's class.
-        config: The model's configuration.
-        num_parameters (`int`): Number of its parameters.
-        task ([`Task`]): What the model was trained for.
-        recipe ([`Recipe`]): How.
-        log (`dict`): Content of `training_log.json`.
-        reports (`dict`): Content of the evaluation files, by name.
-        comparison (`dict`, *optional*): Content of `comparison.json`.
-        analysis (`dict`, *optional*): Content of `analysis.json`, where there is one.
+        path: the folder.
+        model_name: name of the model's class.
+        config: the model's configuration.
+        num_parameters: number of its parameters.
+        task: what the model was trained for.
+        recipe: how.
+        log: content of `training_log.json`.
+        reports: content of the evaluation files, by name.
+        comparison: content of `comparison.json`.
+        analysis: content of `analysis.json`, where there is one.
     """
 
     path: Path
@@ -59,10 +59,10 @@ def check_folder(folder: str | Path) -> CheckedFolder:
     forward pass give finite outputs; recipe, training log and evaluation must be there and belong together.
 
     Args:
-        folder (`str` or `Path`): The folder to publish.
+        folder: the folder to publish.
 
     Raises:
-        ValueError: If something is missing, damaged or does not fit; the message says what to do.
+        ValueError: if something is missing, damaged or does not fit; the message says what to do.
     """
     path = Path(folder)
     if not (path / "config.json").is_file():

@@ -83,7 +83,7 @@ def _paired(indices: Tensor, partners: Tensor, logits: Tensor) -> Sample:
 
 
 def uniform_partners(selected: Tensor, mask: Tensor, k: int) -> Tensor:
-    """k tokens drawn uniformly without replacement from the real tokens that are not selected.
+    """K tokens drawn uniformly without replacement from the real tokens that are not selected.
 
     Args:
         selected: `(B, S, K)` long, -1 in unused slots.

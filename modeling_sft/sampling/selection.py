@@ -123,7 +123,7 @@ def _offset(distance: Tensor, sizes: Tensor, counts: Tensor) -> Tensor:
 
 
 def systematic_selection(scores: Tensor, mask: Tensor, k: int, noise: float) -> Tensor:
-    """k tokens whose frequencies follow the inclusion probabilities of Gumbel top-k sampling, without randomness.
+    """K tokens whose frequencies follow the inclusion probabilities of Gumbel top-k sampling, without randomness.
 
     The probabilities are pi_i = 1 - exp(-exp(s_i / noise + u)) with u such that they sum to k. In score order, the
     tokens are taken at which the running sum of pi passes 1/2, 3/2, ..., k - 1/2 (systematic sampling with a fixed

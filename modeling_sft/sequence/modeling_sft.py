@@ -85,7 +85,7 @@ class SFTModel(SFTSequencePreTrainedModel):
     """The sequence backbone: one state per token.
 
     Args:
-        config ([`SFTConfig`]): sizes and choices of the model.
+        config: sizes and choices of the model.
     """
 
     auto_class_name = "AutoModel"
@@ -223,7 +223,7 @@ class SFTForMaskedLM(SFTSequencePreTrainedModel):
     """Predicts masked tokens; the output layer shares its weights with the token embeddings.
 
     Args:
-        config ([`SFTConfig`]): with `vocab_size`.
+        config: with `vocab_size`.
 
     Raises:
         ValueError: the configuration has no vocabulary.
@@ -285,7 +285,7 @@ class SFTForSequenceClassification(SFTSequencePreTrainedModel):
     """Classification, multi-label classification or regression of whole sequences, by `config.problem_type`.
 
     Args:
-        config ([`SFTConfig`]): with `num_labels` or `id2label`, and `pooling`.
+        config: with `num_labels` or `id2label`, and `pooling`.
     """
 
     auto_class_name = "AutoModelForSequenceClassification"
@@ -330,7 +330,7 @@ class SFTForTokenClassification(SFTSequencePreTrainedModel):
     """A label for every token.
 
     Args:
-        config ([`SFTConfig`]): with `num_labels` or `id2label`.
+        config: with `num_labels` or `id2label`.
     """
 
     auto_class_name = "AutoModelForTokenClassification"
@@ -376,7 +376,7 @@ class SFTForQuestionAnswering(SFTSequencePreTrainedModel):
     """Finds the answer in a text: scores of every token as its first and as its last one.
 
     Args:
-        config ([`SFTConfig`]): `type_vocab_size=2` lets question and context be told apart.
+        config: `type_vocab_size=2` lets question and context be told apart.
     """
 
     auto_class_name = "AutoModelForQuestionAnswering"
@@ -442,7 +442,7 @@ class SFTForSequencePairClassification(SFTSequencePreTrainedModel):
     """Classifies pairs of sequences, each encoded by itself (Long Range Arena's retrieval, arXiv 2011.04006).
 
     Args:
-        config ([`SFTConfig`]): with `num_labels` or `id2label`, and `pooling`.
+        config: with `num_labels` or `id2label`, and `pooling`.
     """
 
     auto_class_name = "AutoModelForSequencePairClassification"

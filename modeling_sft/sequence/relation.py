@@ -107,7 +107,7 @@ class PreparedOffsets(NamedTuple):
 
 
 def offset_features(offset: Tensor, dtype: torch.dtype) -> Tensor:
-    """phi of long offsets `(T,)`, `(T, 19)`: 1, sign, log(1 + |o|), cosines and sines of eight periods."""
+    """Phi of long offsets `(T,)`, `(T, 19)`: 1, sign, log(1 + |o|), cosines and sines of eight periods."""
     periods = 4 ** torch.arange(1, NUM_PERIODS + 1, device=offset.device)
     # Whole periods go before the rounding to floats: those of far offsets would drown the phase.
     angle = 2 * math.pi * (offset[:, None].remainder(periods).to(dtype) / periods)

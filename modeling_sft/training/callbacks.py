@@ -23,8 +23,8 @@ class SamplingNoiseCallback(TrainerCallback):
     end, its noise comes back with it.
 
     Args:
-        initial (`float`): Noise of the first step.
-        schedule (`SamplingNoiseSchedule`): Final noise, and the fraction of the steps at which it is reached.
+        initial: noise of the first step.
+        schedule: final noise, and the fraction of the steps at which it is reached.
     """
 
     def __init__(self, initial: float, schedule: SamplingNoiseSchedule) -> None:
@@ -69,7 +69,7 @@ class DatasetEpochCallback(TrainerCallback):
     batches after a resume, so that augmentation would repeat in the first case and differ in the second.
 
     Args:
-        dataset: The training data; `set_epoch` is called if it has that method.
+        dataset: the training data; `set_epoch` is called if it has that method.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -89,7 +89,7 @@ class ProcessorTimeCallback(TrainerCallback, ExportableState):
     Checkpoints carry the time until they were saved: work that an interruption lost is not counted.
 
     Args:
-        earlier_seconds (`float`): Processor time of earlier runs.
+        earlier_seconds: processor time of earlier runs.
     """
 
     def __init__(self, earlier_seconds: float = 0.0) -> None:
@@ -118,7 +118,7 @@ class HeapTrimCallback(TrainerCallback):
     Batches of changing shapes fragment the heap, and a training on the CPU otherwise grows by gigabytes within hours.
 
     Args:
-        steps (`int`): Optimisation steps between two times; each evaluation counts as well.
+        steps: optimisation steps between two times; each evaluation counts as well.
     """
 
     def __init__(self, steps: int = 100) -> None:

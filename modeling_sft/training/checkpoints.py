@@ -22,8 +22,8 @@ def checkpoint_defect(folder: str | Path, num_processes: int = 1) -> str | None:
     """Say what is missing or cut off in a checkpoint that Trainer wrote, or None if it is whole.
 
     Args:
-        folder (`str` or `Path`): A `checkpoint-<step>` folder.
-        num_processes (`int`): Processes of the run, each of which saves the state of its random generators.
+        folder: A `checkpoint-<step>` folder.
+        num_processes: processes of the run, each of which saves the state of its random generators.
     """
     folder = Path(folder)
     random_states = (
@@ -59,10 +59,10 @@ def find_last_checkpoint(output_dir: str | Path, num_processes: int = 1, delete_
     """Return the last whole checkpoint of a run, and clear away broken ones after it.
 
     Args:
-        output_dir (`str` or `Path`): Folder of the run.
-        num_processes (`int`): Processes of the run.
-        delete_broken (`bool`): Whether this process deletes later, broken checkpoints, so that their age does not
-            mislead Trainer's rotation. Exactly one process of a run should.
+        output_dir: folder of the run.
+        num_processes: processes of the run.
+        delete_broken: whether this process deletes later, broken checkpoints, so that their age does not mislead
+            Trainer's rotation. Exactly one process of a run should.
 
     Returns:
         `Path` or None if there is no whole checkpoint.

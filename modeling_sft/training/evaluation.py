@@ -25,13 +25,13 @@ class Evaluator:
     """A saved model with its task, recipe and processor, to predict whole splits with.
 
     Args:
-        folder (`str` or `Path`): Folder with a model and its processor, and `recipe.yaml` unless `dataset` is given.
-        dataset (`str`, *optional*): Data set to use in place of the recipe's; must have the same labels.
-        split (`str`): `"test"` or `"validation"` (the split that the recipe held out).
-        batch_size (`int`): Items per batch and process.
+        folder: folder with a model and its processor, and `recipe.yaml` unless `dataset` is given.
+        dataset: data set to use in place of the recipe's; must have the same labels.
+        split: `"test"` or `"validation"` (the split that the recipe held out).
+        batch_size: items per batch and process.
 
     Raises:
-        ValueError: If the folder or the split does not fit.
+        ValueError: if the folder or the split does not fit.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Evaluator:
         """Read the split, in one process after the other.
 
         Raises:
-            ValueError: If the data set cannot be read, or has other labels than the model.
+            ValueError: if the data set cannot be read, or has other labels than the model.
         """
         with self.arguments.main_process_first(desc="reading the data"):
             rows = self.task.load_rows(self.recipe, data_dir, self.split)
@@ -110,16 +110,16 @@ def evaluate(
     runs in several processes (`accelerate launch`), of which one writes.
 
     Args:
-        folder (`str` or `Path`): Folder with a model and its processor, and `recipe.yaml` unless `dataset` is given.
-        data_dir (`str` or `Path`, *optional*): Where the data sets lie.
-        dataset (`str`, *optional*): Data set to use in place of the recipe's; must have the same labels.
-        split (`str`): `"test"` or `"validation"` (the split that the recipe held out).
-        rotations (`Sequence[str]`, *optional*): Of `"none"`, `"z"`, `"so3"`; by default all that the task knows.
-        num_sampled_tokens (`int`, *optional*): K in place of the trained one.
-        sampled_passes (`int`): Passes with samples drawn as in training, beside the deterministic one.
-        seed (`int`): Seeds the rotations and the sampled passes.
-        batch_size (`int`): Items per batch and process.
-        output (`str` or `Path`, *optional*): File to write; `evaluation.json` in the folder by default.
+        folder: folder with a model and its processor, and `recipe.yaml` unless `dataset` is given.
+        data_dir: where the data sets lie.
+        dataset: data set to use in place of the recipe's; must have the same labels.
+        split: `"test"` or `"validation"` (the split that the recipe held out).
+        rotations: of `"none"`, `"z"`, `"so3"`; by default all that the task knows.
+        num_sampled_tokens: K in place of the trained one.
+        sampled_passes: passes with samples drawn as in training, beside the deterministic one.
+        seed: seeds the rotations and the sampled passes.
+        batch_size: items per batch and process.
+        output: file to write; `evaluation.json` in the folder by default.
 
     Returns:
         `dict`: `results` maps each rotation to its metrics, `changed_predictions` (against `"none"`, if that was
@@ -127,7 +127,7 @@ def evaluate(
         beside it the settings, date, command, versions and hardware.
 
     Raises:
-        ValueError: If the folder, the split, a rotation or the data set does not fit.
+        ValueError: if the folder, the split, a rotation or the data set does not fit.
     """
     for name, value, minimum in (("sampled_passes", sampled_passes, 0), ("seed", seed, 0)):
         if value < minimum:

@@ -16,9 +16,9 @@ def plot_training_curves(log_history: Sequence[dict[str, Any]], metric: str, pat
     """Draw the losses and the validation metric over the epochs.
 
     Args:
-        log_history (`Sequence[dict]`): Trainer's log: entries with `epoch` and `loss`, `eval_loss`, `eval_<metric>`.
-        metric (`str`): Name of the validation metric.
-        path (`str` or `Path`): Image file to write.
+        log_history: Trainer's log: entries with `epoch` and `loss`, `eval_loss`, `eval_<metric>`.
+        metric: name of the validation metric.
+        path: image file to write.
     """
     figure = import_optional("matplotlib.figure", "train").Figure(figsize=(10, 4), layout="constrained")
     loss_axes, metric_axes = figure.subplots(1, 2)

@@ -13,10 +13,10 @@ def check_recipe(recipe: Recipe) -> Recipe:
     """Return a recipe once its task has accepted it.
 
     Args:
-        recipe ([`Recipe`]): What to check.
+        recipe: what to check.
 
     Raises:
-        ValueError: If there is no such task, or a section does not fit it.
+        ValueError: if there is no such task, or a section does not fit it.
     """
     get_task(recipe.task).validate(recipe)
     return recipe
@@ -26,11 +26,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file, apply overrides, and check the recipe by itself and with its task.
 
     Args:
-        path (`str` or `Path`): A YAML file, or a folder that contains `recipe.yaml`.
-        overrides (`Sequence[str]`): Dotted assignments such as `"model.hidden_size=64"`, values in YAML.
+        path: A YAML file, or a folder that contains `recipe.yaml`.
+        overrides: dotted assignments such as `"model.hidden_size=64"`, values in YAML.
 
     Raises:
-        ValueError: If the file is missing or no YAML, a name is unknown, a value is outside its range, or a section
+        ValueError: if the file is missing or no YAML, a name is unknown, a value is outside its range, or a section
             does not fit the task.
     """
     return check_recipe(Recipe.from_yaml(path, overrides))

@@ -55,12 +55,12 @@ def reject_unknown_names(names: Iterable[str], known: Iterable[str], section: st
     """Raise on the first name that is not known, with the closest known one.
 
     Args:
-        names (`Iterable[str]`): Names that a user wrote.
-        known (`Iterable[str]`): Names that are accepted.
-        section (`str`): Where the names stand, for the message (`"training"`; `""` for the top level).
+        names: names that a user wrote.
+        known: names that are accepted.
+        section: where the names stand, for the message (`"training"`; `""` for the top level).
 
     Raises:
-        ValueError: If a name is unknown.
+        ValueError: if a name is unknown.
     """
     known = sorted(known)
     for name in names:
@@ -76,7 +76,7 @@ class Section(BaseModel):
     """Settings of which every one is checked: a wrong one is a `ValueError` of one line, with place and remedy.
 
     Class attributes:
-        place (`str`): Where the settings stand in a recipe, for messages (`"early_stopping"`; `""` for the top level).
+        place: where the settings stand in a recipe, for messages (`"early_stopping"`; `""` for the top level).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -108,9 +108,9 @@ class ImportanceScorerSettings(Section):
     """How the importance scorers (parameters whose name contains `.sampler.`) are optimised.
 
     Args:
-        learning_rate_multiplier (`float`): Factor on the learning rate of the scorers, at every step of the schedule.
-        max_grad_norm (`float`, *optional*): Norm to which the gradient of all scorers together is clipped, apart from
-            the other parameters. None clips them together with all others.
+        learning_rate_multiplier: factor on the learning rate of the scorers, at every step of the schedule.
+        max_grad_norm: norm to which the gradient of all scorers together is clipped, apart from the other parameters.
+            None clips them together with all others.
     """
 
     place = "importance_scorer"
@@ -122,8 +122,8 @@ class SamplingNoiseSchedule(Section):
     """Linear annealing of `sampling_noise` from the configuration's value.
 
     Args:
-        final (`float`): Noise at the end of the annealing, and from then on.
-        until (`float`): Fraction of all training steps after which `final` is reached, in (0, 1].
+        final: noise at the end of the annealing, and from then on.
+        until: fraction of all training steps after which `final` is reached, in (0, 1].
     """
 
     place = "sampling_noise_schedule"
@@ -135,8 +135,8 @@ class EarlyStopping(Section):
     """Stop when the validation metric has not improved.
 
     Args:
-        patience (`int`): Number of evaluations without improvement after which training stops.
-        threshold (`float`): Smallest change that counts as an improvement, in units of the metric.
+        patience: number of evaluations without improvement after which training stops.
+        threshold: smallest change that counts as an improvement, in units of the metric.
     """
 
     place = "early_stopping"
@@ -148,9 +148,9 @@ class DatasetSettings(Section):
     """What the `dataset` section of every task holds; beside it stand options of the data set's reader.
 
     Args:
-        name (`str`): The data set.
-        validation_fraction (`float`): Fraction of the training data that is held out for validation; 0 for none.
-        train_fraction (`float`): Share of the training data, without what is held out, that is trained on.
+        name: the data set.
+        validation_fraction: fraction of the training data that is held out for validation; 0 for none.
+        train_fraction: share of the training data, without what is held out, that is trained on.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -166,29 +166,29 @@ class Recipe(Section):
     A recipe checks itself; [`check_recipe`] asks its task too.
 
     Args:
-        task (`str`): Name of a registered task, such as `"point-cloud-classification"`.
-        dataset (`dict`): `name`, `validation_fraction` (0 for none), `train_fraction` (share of the training rows that
-            is used, in (0, 1]) and options of the task's reader.
-        model (`dict`): Fields of the task's configuration class.
-        processor (`dict`): Arguments of the task's processor.
-        augmentation (`dict`): Arguments of the task's augmentation; empty for none.
-        training (`dict`): Fields of [`~transformers.TrainingArguments`].
-        importance_scorer (`ImportanceScorerSettings`): Learning rate and clipping of the importance scorers.
-        sampling_noise_schedule (`SamplingNoiseSchedule`, *optional*): Annealing of the sampling noise.
-        early_stopping (`EarlyStopping`, *optional*): When to stop before the last epoch.
-        baseline (`str`, *optional*): Model of other authors to train in place of SFT, for comparison; the task knows
-            which. `model` then holds its fields.
-        pretrained (`str`, *optional*): Folder or Hub name of a model that training starts from: its backbone, and what
-            fits of its head; `model` then holds the fields that shall differ.
-        attn_implementation (`str`, *optional*): Attention backend to train with; None takes the default.
-        max_tokens_per_batch (`int`, *optional*): Limit of the padded tokens (nodes of graphs) of a training batch and
-            process, in place of `training.per_device_train_batch_size`; rows of similar length then form a batch.
-        sort_within_step (`bool`): Draw the rows of each optimizer step at random and deal them out to its batches by
-            length, so that these pad little; needs `training.gradient_accumulation_steps` above 1.
-        seed (`int`): Seeds weights, data order, augmentation, sampling and the validation split.
+        task: name of a registered task, such as `"point-cloud-classification"`.
+        dataset: `name`, `validation_fraction` (0 for none), `train_fraction` (share of the training rows that is used,
+            in (0, 1]) and options of the task's reader.
+        model: fields of the task's configuration class.
+        processor: arguments of the task's processor.
+        augmentation: arguments of the task's augmentation; empty for none.
+        training: fields of [`~transformers.TrainingArguments`].
+        importance_scorer: learning rate and clipping of the importance scorers.
+        sampling_noise_schedule: annealing of the sampling noise.
+        early_stopping: when to stop before the last epoch.
+        baseline: model of other authors to train in place of SFT, for comparison; the task knows which. `model` then
+            holds its fields.
+        pretrained: folder or Hub name of a model that training starts from: its backbone, and what fits of its head;
+            `model` then holds the fields that shall differ.
+        attn_implementation: attention backend to train with; None takes the default.
+        max_tokens_per_batch: limit of the padded tokens (nodes of graphs) of a training batch and process, in place of
+            `training.per_device_train_batch_size`; rows of similar length then form a batch.
+        sort_within_step: draw the rows of each optimizer step at random and deal them out to its batches by length, so
+            that these pad little; needs `training.gradient_accumulation_steps` above 1.
+        seed: seeds weights, data order, augmentation, sampling and the validation split.
 
     Raises:
-        ValueError: If a name is unknown, or a value is outside its range.
+        ValueError: if a name is unknown, or a value is outside its range.
     """
 
     task: str
@@ -284,11 +284,10 @@ class Recipe(Section):
         """Build a recipe from nested mappings.
 
         Args:
-            settings (`Mapping[str, Any]`): One entry per field, sections as mappings; a section that is None is left
-                at its default.
+            settings: one entry per field, sections as mappings; a section that is None is left at its default.
 
         Raises:
-            ValueError: If a name is unknown, or a value is outside its range.
+            ValueError: if a name is unknown, or a value is outside its range.
         """
         if not isinstance(settings, Mapping):
             raise ValueError(f"A recipe is a mapping of sections, got {type(settings).__name__}.")
@@ -305,11 +304,11 @@ class Recipe(Section):
         """Read a recipe file, with the settings of its `base` if it names one, and apply overrides.
 
         Args:
-            path (`str` or `Path`): A YAML file, or a folder that contains `recipe.yaml`.
-            overrides (`Sequence[str]`): Dotted assignments such as `"model.hidden_size=64"`, values in YAML.
+            path: A YAML file, or a folder that contains `recipe.yaml`.
+            overrides: dotted assignments such as `"model.hidden_size=64"`, values in YAML.
 
         Raises:
-            ValueError: If the file or its base is missing or no YAML, a name is unknown, or a value is outside its
+            ValueError: if the file or its base is missing or no YAML, a name is unknown, or a value is outside its
                 range.
         """
         path = Path(path)

@@ -22,7 +22,7 @@ def recipe_name(path: str | Path) -> str:
     folder's name.
 
     Args:
-        path (`str` or `Path`): The recipe file, or the folder that contains `recipe.yaml`.
+        path: the recipe file, or the folder that contains `recipe.yaml`.
     """
     path = Path(path)
     folder = (path if path.is_dir() else path.parent).resolve().name
@@ -41,10 +41,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     Sections are merged by name, and null takes a setting of the base away.
 
     Args:
-        path (`Path`): The recipe file.
+        path: the recipe file.
 
     Raises:
-        ValueError: If one of the two files cannot be read, is no YAML or no mapping, or if the base has a base.
+        ValueError: if one of the two files cannot be read, is no YAML or no mapping, or if the base has a base.
     """
     settings = _read_mapping(path)
     base = settings.pop("base", None)
@@ -92,11 +92,11 @@ def parse_yaml(text: str, source: str) -> Any:
     """Parse YAML, with 1e-3 as a number and no as a word (as in YAML 1.2), and repeated keys as an error.
 
     Args:
-        text (`str`): The YAML.
-        source (`str`): Where it comes from, for messages.
+        text: the YAML.
+        source: where it comes from, for messages.
 
     Raises:
-        ValueError: If it is not valid, repeats a key, or holds too many values.
+        ValueError: if it is not valid, repeats a key, or holds too many values.
     """
     yaml: Any = import_optional("yaml", "train")
 
@@ -137,11 +137,11 @@ def apply_override(settings: dict[str, Any], override: str) -> None:
     """Set one setting of nested dictionaries, in place.
 
     Args:
-        settings (`dict`): Settings as [`read_settings`] gives them.
-        override (`str`): Dotted assignment such as `"model.hidden_size=64"`, the value in YAML.
+        settings: settings as [`read_settings`] gives them.
+        override: dotted assignment such as `"model.hidden_size=64"`, the value in YAML.
 
     Raises:
-        ValueError: If it is no such assignment, or goes through a setting that is no section.
+        ValueError: if it is no such assignment, or goes through a setting that is no section.
     """
     name, separator, text = override.partition("=")
     path = name.strip().split(".")

@@ -34,13 +34,13 @@ def repeat(
     The run of a value is written to `output_dir/SETTING=VALUE`, the summary to `output_dir/summary.json`.
 
     Args:
-        path (`str` or `Path`): Recipe file.
-        setting (`str`): Dotted name of what differs, such as `"seed"` or `"dataset.fold"`.
-        values (`Sequence`): Its values, no two equal.
-        output_dir (`str` or `Path`): Folder to write; must be absent or empty unless `resume`.
-        data_dir (`str` or `Path`, *optional*): Where the data sets lie.
-        overrides (`Sequence[str]`): Further dotted assignments, for all runs.
-        resume (`bool`): Keep the runs that are finished, and continue one that was interrupted.
+        path: recipe file.
+        setting: dotted name of what differs, such as `"seed"` or `"dataset.fold"`.
+        values: its values, no two equal.
+        output_dir: folder to write; must be absent or empty unless `resume`.
+        data_dir: where the data sets lie.
+        overrides: further dotted assignments, for all runs.
+        resume: keep the runs that are finished, and continue one that was interrupted.
 
     Returns:
         `dict`: `metrics` maps each metric of the task, as-is, to its `values` in order, their `mean`, and their
@@ -49,7 +49,7 @@ def repeat(
         versions and hardware.
 
     Raises:
-        ValueError: If values repeat, the folder is in use, or the recipe does not fit the data.
+        ValueError: if values repeat, the folder is in use, or the recipe does not fit the data.
     """
     output_dir = Path(output_dir)
     if not values or len({str(value) for value in values}) < len(values):

@@ -38,11 +38,11 @@ def build_training_arguments(recipe: Recipe, output_dir: str | Path) -> Training
     unless the recipe says otherwise.
 
     Args:
-        recipe ([`Recipe`]): Its `training` section wins over these defaults.
-        output_dir (`str` or `Path`): Folder of the run.
+        recipe: its `training` section wins over these defaults.
+        output_dir: folder of the run.
 
     Raises:
-        ValueError: If the arguments contradict each other.
+        ValueError: if the arguments contradict each other.
     """
     task = get_task(recipe.task)
     arguments: dict[str, Any] = {
@@ -83,14 +83,14 @@ def train(
     checkpoints. The test split is not touched. Also runs in several processes (`accelerate launch`).
 
     Args:
-        recipe ([`Recipe`]): What to train.
-        output_dir (`str` or `Path`): Folder to write; must be absent or empty unless `resume` or `overwrite`.
-        data_dir (`str` or `Path`, *optional*): Where the data sets lie.
-        resume (`bool`): Continue an interrupted run from its last whole checkpoint, to the same weights as without
-            the interruption; starts from the beginning if there is none.
-        overwrite (`bool`): Delete an earlier run in the folder first.
-        prepare_model (`Callable`, *optional*): Called with the model once it is built, on resuming too: for what no
-            recipe can say, such as `set_sampler`.
+        recipe: what to train.
+        output_dir: folder to write; must be absent or empty unless `resume` or `overwrite`.
+        data_dir: where the data sets lie.
+        resume: continue an interrupted run from its last whole checkpoint, to the same weights as without the
+            interruption; starts from the beginning if there is none.
+        overwrite: delete an earlier run in the folder first.
+        prepare_model: called with the model once it is built, on resuming too: for what no recipe can say, such as
+            `set_sampler`.
 
     Returns:
         `dict`: The content of `training_log.json`: `validation` (metrics, empty without validation data), `recipe`,
@@ -98,7 +98,7 @@ def train(
         checkpoint of the runs before it was resumed), `log_history`, date, command, versions and hardware.
 
     Raises:
-        ValueError: If the folder is in use, or the recipe does not fit its task, the data or the run that is resumed.
+        ValueError: if the folder is in use, or the recipe does not fit its task, the data or the run that is resumed.
     """
     output_dir = Path(output_dir)
     check_recipe(recipe)

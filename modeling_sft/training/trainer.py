@@ -26,9 +26,9 @@ def activation_checkpointing_arguments(arguments: dict[str, Any], known_names: I
     """Name the activation-checkpointing arguments as the installed Transformers version does.
 
     Args:
-        arguments (`dict[str, Any]`): Fields of TrainingArguments, with `activation_checkpointing` (and `_kwargs`) or
-            the older `gradient_checkpointing` (and `_kwargs`).
-        known_names (`Iterable[str]`, *optional*): Field names of TrainingArguments; those installed by default.
+        arguments: fields of TrainingArguments, with `activation_checkpointing` (and `_kwargs`) or the older
+            `gradient_checkpointing` (and `_kwargs`).
+        known_names: field names of TrainingArguments; those installed by default.
 
     Returns:
         `dict`: The same arguments under the names that are known, the newer ones if both are.
@@ -63,15 +63,15 @@ class SFTTrainer(Trainer):
     Weight decay leaves out biases, norms, scalars and the relation's projections.
 
     Args:
-        importance_scorer (`ImportanceScorerSettings`, *optional*): Multiplier and clipping; by default both are off.
-        max_tokens_per_batch (`int`, *optional*): Form training batches by [`TokenBudgetBatchSampler`] from the
-            `lengths` of the training data, in place of `per_device_train_batch_size` rows each.
-        sort_within_step (`bool`): Form training batches by [`SortedStepBatchSampler`] from the `lengths` of the
-            training data: each optimizer step a random set of rows, each of its batches rows of similar length.
-        *args, **kwargs: As for [`~transformers.Trainer`].
+        importance_scorer: multiplier and clipping; by default both are off.
+        max_tokens_per_batch: form training batches by [`TokenBudgetBatchSampler`] from the `lengths` of the training
+            data, in place of `per_device_train_batch_size` rows each.
+        sort_within_step: form training batches by [`SortedStepBatchSampler`] from the `lengths` of the training data:
+            each optimizer step a random set of rows, each of its batches rows of similar length.
+        *args, **kwargs: as for [`~transformers.Trainer`].
 
     Raises:
-        ValueError: If a setting contradicts the training arguments or the model.
+        ValueError: if a setting contradicts the training arguments or the model.
     """
 
     def __init__(

@@ -10,11 +10,11 @@ def replace_text(path: Path, text: str) -> None:
     """Write a text file at once: a write that fails, as on a full disk, leaves the old file; links are not followed.
 
     Args:
-        path (`Path`): The file, in a folder that exists.
-        text (`str`): Its whole content, written as UTF-8.
+        path: the file, in a folder that exists.
+        text: its whole content, written as UTF-8.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: if it cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)

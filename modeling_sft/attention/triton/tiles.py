@@ -59,7 +59,7 @@ def _difference(query_places, key_places, axis: tl.constexpr, rows, columns, len
 
 @triton.jit
 def pair_features(query_places, key_places, rows, columns, length, num_keys, NORMALS: tl.constexpr):
-    """phi of points: 1, squared distance, n_i . n_j, n_i . u, n_j . u; the last three are 0 without normals."""
+    """Phi of points: 1, squared distance, n_i . n_j, n_i . u, n_j . u; the last three are 0 without normals."""
     is_point = tl.load(key_places + (6 if NORMALS else 3) * num_keys + columns, mask=columns < num_keys, other=0.0)
     qx, kx, x = _difference(query_places, key_places, 0, rows, columns, length, num_keys)
     qy, ky, y = _difference(query_places, key_places, 1, rows, columns, length, num_keys)

@@ -119,16 +119,16 @@ class TokenMasking:
     """How tokens are chosen that a model shall predict.
 
     Args:
-        mlm_probability (`float`): The probability of each token to be chosen.
-        mean_span_length (`float`): With 1, tokens are chosen one by one. Above, runs of tokens are chosen, whose
-            lengths are geometrically distributed with this mean (as in SpanBERT, arXiv 1907.10529, section 3.1, of
-            tokens in place of words). Single bytes and characters are easily guessed from their neighbours; runs of
-            them are about a word.
+        mlm_probability: the probability of each token to be chosen.
+        mean_span_length: with 1, tokens are chosen one by one. Above, runs of tokens are chosen, whose lengths are
+            geometrically distributed with this mean (as in SpanBERT, arXiv 1907.10529, section 3.1, of tokens in place
+            of words). Single bytes and characters are easily guessed from their neighbours; runs of them are about a
+            word.
 
     Raises:
         ValueError: for a probability outside [0, 1], a length that is no number of at least 1, or spans so likely that
-            there is not one token between two: `mlm_probability` must then be below
-            `mean_span_length / (mean_span_length + 1)`.
+            there is not one token between two: `mlm_probability` must then be below `mean_span_length /
+            (mean_span_length + 1)`.
     """
 
     mlm_probability: float = 0.15

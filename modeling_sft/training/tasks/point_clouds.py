@@ -27,9 +27,9 @@ class RotatedRows:
     """Rows of a point-cloud data set, each rotated about the origin.
 
     Args:
-        rows: Indexable rows with `points` and optionally `normals`, (n, 3) each.
-        rotation (`str`): `"z"` or `"so3"`.
-        seed (`int`): Row i is rotated by a rotation that is a function of (seed, i).
+        rows: indexable rows with `points` and optionally `normals`, (n, 3) each.
+        rotation: `"z"` or `"so3"`.
+        seed: row i is rotated by a rotation that is a function of (seed, i).
     """
 
     def __init__(self, rows: Any, rotation: str, seed: int) -> None:
@@ -172,7 +172,7 @@ def category_parts_of(rows: Any) -> list[list[int]]:
     """The labels of points that occur in each category, in ascending order.
 
     Raises:
-        ValueError: If the rows have no categories, or a category does not occur.
+        ValueError: if the rows have no categories, or a category does not occur.
     """
     if "label" not in rows.features:
         raise ValueError("The data set has no categories: set `dataset.use_category` to false.")

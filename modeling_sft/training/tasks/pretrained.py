@@ -18,11 +18,11 @@ def pretrained_config(model_class: Any, source: str) -> PreTrainedConfig:
     """Read the configuration of the model to start from.
 
     Args:
-        model_class: Class of the model to train.
-        source (`str`): Folder or Hub name.
+        model_class: class of the model to train.
+        source: folder or Hub name.
 
     Raises:
-        ValueError: If there is no such model, or it is of another type.
+        ValueError: if there is no such model, or it is of another type.
     """
     try:
         config = AutoConfig.from_pretrained(source)
@@ -40,15 +40,15 @@ def load_pretrained(model_class: Any, source: str, fields: dict[str, Any]) -> Pr
     """Load a model to train on: its backbone, and those weights of its head that have the shapes of the new one.
 
     Args:
-        model_class: Class of the model to train.
-        source (`str`): Folder or Hub name of a model with the same backbone, whatever its head.
-        fields (`dict`): Fields of the configuration that shall differ from the saved one.
+        model_class: class of the model to train.
+        source: folder or Hub name of a model with the same backbone, whatever its head.
+        fields: fields of the configuration that shall differ from the saved one.
 
     Returns:
         `PreTrainedModel`: In float32; weights that do not fit the new head are initialised at random.
 
     Raises:
-        ValueError: If there is no such model, or its backbone is another.
+        ValueError: if there is no such model, or its backbone is another.
     """
     pretrained_config(model_class, source)
     defaults = model_class.config_class()

@@ -28,18 +28,18 @@ class Task(ABC):
     """One kind of training: subclass it, and decorate the subclass with [`register_task`].
 
     Class attributes:
-        name (`str`): What a recipe's `task` says.
-        readers (`Mapping[str, ReaderEntry]`): Data sets that can be named.
-        load_dataset: Function that reads one, given its name, the data folder and options.
-        model_class, processor_class: Classes of the model that is trained and of its processor.
+        name: what a recipe's `task` says.
+        readers: data sets that can be named.
+        load_dataset: function that reads one, given its name, the data folder and options.
+        model_class, processor_class: classes of the model that is trained and of its processor.
         augmentation_class: A dataclass of augmentation settings, or None for a task without augmentation.
-        main_metric (`str`): The metric of [`Task.compute_metrics`] by which the best checkpoint is selected.
-        greater_is_better (`bool`): Direction of the main metric.
-        rotations (`tuple[str, ...]`): Rotations under which the task can be evaluated; `"none"` leaves data as it is.
-        names_from_data (`tuple[str, ...]`): Fields of the configuration that the data set decides.
-        plain_metrics (`tuple[str, ...]`): Metrics that are no fractions, and are not printed in percent.
-        baselines (`Mapping[str, Any]`): Models of other authors that a recipe's `baseline` can name, with the model's
-            interface; [`register_baseline`] adds to them.
+        main_metric: the metric of [`Task.compute_metrics`] by which the best checkpoint is selected.
+        greater_is_better: direction of the main metric.
+        rotations: rotations under which the task can be evaluated; `"none"` leaves data as it is.
+        names_from_data: fields of the configuration that the data set decides.
+        plain_metrics: metrics that are no fractions, and are not printed in percent.
+        baselines: models of other authors that a recipe's `baseline` can name, with the model's interface;
+            [`register_baseline`] adds to them.
     """
 
     name: ClassVar[str]
@@ -194,9 +194,9 @@ def register_baseline(name: str, model_class: type[PreTrainedModel], *task_names
     """Make a model of other authors available to the recipes of some tasks, under a name.
 
     Args:
-        name (`str`): What a recipe's `baseline` says.
-        model_class (`type`): The model, with the interface of the tasks' own.
-        task_names (`str`): Names of the tasks.
+        name: what a recipe's `baseline` says.
+        model_class: the model, with the interface of the tasks' own.
+        task_names: names of the tasks.
     """
     for task_name in task_names:
         task = get_task(task_name)
@@ -207,7 +207,7 @@ def get_task(name: str) -> Task:
     """Return the task registered under a name.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: if there is none.
     """
     if name not in TASKS:
         raise ValueError(f"Unknown task `{name}`; known tasks: {', '.join(sorted(TASKS))}.")
@@ -218,7 +218,7 @@ def task_of_config(config: PreTrainedConfig) -> Task:
     """Return the task of a saved model, by the architecture that its configuration names.
 
     Raises:
-        ValueError: If no task trains that architecture.
+        ValueError: if no task trains that architecture.
     """
     for task in TASKS.values():
         if task.model_class.__name__ in (config.architectures or ()):
@@ -250,7 +250,7 @@ def rows_of_split(splits: Any, recipe: Recipe, split: str) -> Any:
     Of the training split the recipe's `train_fraction` is kept, drawn like a validation split.
 
     Raises:
-        ValueError: If the data set lacks the split, or has too few rows for the fractions.
+        ValueError: if the data set lacks the split, or has too few rows for the fractions.
     """
     if split == "test":
         if "test" not in splits:
