@@ -1,7 +1,5 @@
 """Named configurations: sizes of SFT and of its predecessor SAMSA for each kind of input, and tiny ones for tests."""
 
-from __future__ import annotations
-
 import copy
 import difflib
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """`sft embed`: one vector for each input."""
 
-from __future__ import annotations
-
 import argparse
 import csv
 from collections.abc import Sequence

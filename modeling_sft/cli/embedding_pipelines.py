@@ -1,7 +1,5 @@
 """The pipelines that embed inputs: those of point clouds and graphs, and one of the same kind for texts."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

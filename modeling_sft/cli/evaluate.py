@@ -1,7 +1,5 @@
 """`sft evaluate`: evaluate a trained model."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`sft info`: what a saved model is, and how it did."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

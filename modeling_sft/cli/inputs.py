@@ -1,7 +1,5 @@
 """Inputs of models from files and standard input, and what a pipeline answers for them."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`sft list`: presets, tasks and recipes."""
 
-from __future__ import annotations
-
 import argparse
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Saved models for the commands that read one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`sft predict`: classify files."""
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """How commands print their results: as aligned text, or as JSON."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from typing import Any

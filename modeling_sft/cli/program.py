@@ -1,7 +1,5 @@
 """The command `sft` as a whole: its words, its help, and the one place that says errors."""
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """`sft publish`: publish a trained and evaluated model on the Hub."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

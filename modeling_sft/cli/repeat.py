@@ -1,7 +1,5 @@
 """`sft repeat`: train and evaluate a recipe for several seeds or folds."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

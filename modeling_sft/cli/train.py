@@ -1,7 +1,5 @@
 """`sft train`: train a model as a recipe says."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Batches that pad little: by the tokens in them, or sorted by length within each optimizer step."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Columns of rows, read without the others."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

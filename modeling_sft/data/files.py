@@ -1,7 +1,5 @@
 """Opening the files of a data set: absent and damaged ones give an error that says what was expected."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Evaluation metrics, computed by scikit-learn."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Encodings of the nodes of a graph by its structure: random walks and eigenvectors of the Laplacian."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Rows from graphs of other libraries: PyG, networkx and the Hub."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

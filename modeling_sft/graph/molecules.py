@@ -1,7 +1,5 @@
 """Molecules as graphs, with the features of the Open Graph Benchmark (OGB, arXiv 2005.00687)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

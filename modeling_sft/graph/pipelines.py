@@ -1,7 +1,5 @@
 """Pipelines of graphs: SMILES, rows, PyTorch Geometric or networkx graphs in; classes, numbers or vectors out."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The processor of graphs: graphs of other libraries, rows or SMILES in, padded model inputs out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What reading a broken or hostile folder raises, for the commands that say it in one line."""
 
-from __future__ import annotations
-
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 

@@ -1,7 +1,5 @@
 """Texts and SMILES of files: one per line, or a column of a table."""
 
-from __future__ import annotations
-
 import csv
 import os
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Import of the libraries that only some parts of the package need."""
 
-from __future__ import annotations
-
 import importlib
 from types import ModuleType
 

@@ -1,7 +1,5 @@
 """Seeded augmentation of point clouds: rotation, scale, jitter, translation and point dropout."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args

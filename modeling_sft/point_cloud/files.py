@@ -8,8 +8,6 @@ so a file of these that was cut between two lines is a shorter file; and in any 
 number of the last line goes unseen.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import os

@@ -1,7 +1,5 @@
 """What callers pass as point clouds, as checked arrays: arrays, tensors, lists, files, PyTorch Geometric objects."""
 
-from __future__ import annotations
-
 import os
 from typing import Any, NamedTuple
 

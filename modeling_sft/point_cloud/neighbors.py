@@ -1,7 +1,5 @@
 """Nearest neighbours and farthest points within one cloud."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Estimated normals: least-variance directions, oriented consistently and outward."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Pipelines of point clouds: files, arrays or PyG objects in; classes, labelled points or vectors out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The processor of point clouds: arrays, files or PyTorch Geometric objects in, padded model inputs out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Seeds of the point-cloud processor and its independent streams of random numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

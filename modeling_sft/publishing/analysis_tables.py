@@ -1,7 +1,5 @@
 """An analysis as text for the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The result for the leaderboard of a benchmark on the Hub: a file `.eval_results/NAME.yaml`."""
 
-from __future__ import annotations
-
 import re
 
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml

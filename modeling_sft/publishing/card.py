@@ -1,7 +1,5 @@
 """The model card: rendered from what a folder holds, and checked against its evaluation files."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Mapping, Sequence

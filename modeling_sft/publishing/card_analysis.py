@@ -1,7 +1,5 @@
 """The sections of a model card that come from `analysis.json`, and the check of their numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

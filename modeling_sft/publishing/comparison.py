@@ -1,7 +1,5 @@
 """A model beside its other seeds, anchors trained by the same script, and published results, as tables."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

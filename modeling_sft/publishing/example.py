@@ -1,7 +1,5 @@
 """A small input for each kind of model, to see that a folder's model and processor work together."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

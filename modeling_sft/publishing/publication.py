@@ -1,7 +1,5 @@
 """Publishing: a checked folder becomes a tagged repository on the Hub."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Results of a folder: what `scripts/evaluate.py` wrote, as the only source of the numbers in a model card."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Reading the tables of a Markdown text."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

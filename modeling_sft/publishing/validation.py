@@ -1,7 +1,5 @@
 """What a folder must hold before it is published."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The feature extractor of sequences of vectors: arrays in, normalized and padded model inputs out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any

@@ -1,7 +1,5 @@
 """Tokenizers of sequences whose vocabulary needs no training: bytes, characters and the symbols of ListOps."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors

@@ -1,7 +1,5 @@
 """Trainer callbacks: annealing of the sampling noise, epoch numbers for augmentation, processor time, memory."""
 
-from __future__ import annotations
-
 import ctypes
 import platform
 import time

@@ -1,7 +1,5 @@
 """Checkpoints of an interrupted run: which of them is whole."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

@@ -1,7 +1,5 @@
 """The versions and hardware that a result was obtained with."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform

@@ -1,7 +1,5 @@
 """Evaluation of a saved model on a whole split: as-is, rotated, and with sampled inference."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

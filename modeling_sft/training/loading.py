@@ -1,7 +1,5 @@
 """Recipes that their task has accepted."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Files of recipes: reading YAML, a recipe's base, overrides, and the name under which results are kept."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The same recipe for several seeds, folds or other values of one setting: every result, mean and deviation."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

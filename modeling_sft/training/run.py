@@ -1,7 +1,5 @@
 """A whole training run: recipe in, folder with a trained model out."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Trainer with an own learning rate and own gradient clipping for the importance scorers."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """Writing the small files of a run."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The collator of graphs: items to padded batches."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The metrics of graph tasks as `evaluate.Metric`s; nothing is downloaded."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ...hub.optional import import_optional

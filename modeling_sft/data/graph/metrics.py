@@ -1,7 +1,5 @@
 """Metrics of graph tasks on a whole split, computed by scikit-learn."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

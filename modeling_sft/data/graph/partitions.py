@@ -3,8 +3,6 @@
 Of these loaders only the random one runs on torch-geometric alone; the others need its compiled library, pyg-lib.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

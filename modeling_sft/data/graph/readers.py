@@ -1,7 +1,5 @@
 """Which graph data sets can be read, and with which options: files of one's own, and what others add."""
 
-from __future__ import annotations
-
 from ..registry import ReaderEntry
 from .node_csv import OPTIONS as NODE_OPTIONS
 from .node_csv import node_csv_reader

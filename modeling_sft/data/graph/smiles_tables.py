@@ -1,7 +1,5 @@
 """Tables of SMILES and targets, and which kind of targets they hold."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

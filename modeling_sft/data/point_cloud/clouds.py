@@ -1,7 +1,5 @@
 """One row from one mesh or cloud file of any known kind."""
 
-from __future__ import annotations
-
 import zlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Collators: lists of processed items to batches of tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

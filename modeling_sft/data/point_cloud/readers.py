@@ -1,7 +1,5 @@
 """Which point-cloud data sets can be read, and with which options: files of one's own, and what others add."""
 
-from __future__ import annotations
-
 from ..registry import ReaderEntry
 from .folder import read_folder
 

@@ -1,7 +1,5 @@
 """The collator of sequences: lists of items to batches of padded tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

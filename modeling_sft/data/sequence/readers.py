@@ -1,7 +1,5 @@
 """Which sequence data sets can be read, and with which options: files of one's own, and what others add."""
 
-from __future__ import annotations
-
 from ..registry import ReaderEntry
 from .plain_text import read_plain_text
 from .text_files import read_text_files

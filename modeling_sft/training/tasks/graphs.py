@@ -1,7 +1,5 @@
 """Tasks on graphs: classification, several labels, regression, classes of nodes, and links."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """Tasks on point clouds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal

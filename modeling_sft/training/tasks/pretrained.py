@@ -1,7 +1,5 @@
 """Models that training starts from in place of random weights."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Tasks on sequences: classification, regression, pairs, and masked language modeling."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
