@@ -9,7 +9,7 @@ from pathlib import Path
 EPILOG = """examples:
   python scripts/repeat.py configuration/mnist-pixels/recipe.yaml --over seed=0,1,2 --data_dir data
   python scripts/release.py sft-mnist-pixels --runs runs/mnist-pixels-seeds
-  python scripts/release.py      (renews code, comparison and card of all releases; the weights stay)
+  python scripts/release.py      (renews comparison and card of all releases; the weights stay)
 """
 
 
