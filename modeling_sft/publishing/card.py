@@ -88,7 +88,7 @@ def render_card(
         template_path=str(TEMPLATE),
         repo_id=repo_id,
         model_name=model_name,
-        model_class=checked.model_name,
+        model_class=checked.model_class.__name__,
         num_sampled_tokens=config.num_sampled_tokens,
         num_parameters=f"{checked.num_parameters:,}",
         purpose=purpose.format(labels=config.num_labels),
@@ -224,9 +224,10 @@ def _snippet(checked: CheckedFolder, repo_id: str) -> str:
 
     config = checked.config
     auto_map = config.auto_map if isinstance(config.auto_map, Mapping) else {}
-    auto = next((name for name, where in auto_map.items() if str(where).endswith(f".{checked.model_name}")), None)
+    model_name = checked.model_class.__name__
+    auto = next((name for name, where in auto_map.items() if str(where).endswith(f".{model_name}")), None)
     if auto is None:
-        raise ValueError(f"`auto_map` in config.json has no entry for {checked.model_name}: save the model again.")
+        raise ValueError(f"`auto_map` in config.json has no entry for {model_name}: save the model again.")
     kind = "values" if config.modality == "sequence" and config.num_input_features > 0 else config.modality
     call = _CALLS[kind].format(repo=repo_id)
     loader = call.split()[2].partition(".")[0]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ..encoder.pretrained import SFTPreTrainedModel
 from ..hub.folder_errors import FOLDER_ERRORS
 from ..training.recipe import Recipe
 from ..training.run import LOG_NAME
@@ -28,7 +29,7 @@ class CheckedFolder:
 
     Args:
         path (`Path`): The folder.
-        model_name (`str`): Name of the model's class.
+        model_class, processor_class (`type`): Classes of the model, and of its processor or tokenizer.
         config: The model's configuration.
         num_parameters (`int`): Number of its parameters.
         task ([`Task`]): What the model was trained for.
@@ -40,7 +41,8 @@ class CheckedFolder:
     """
 
     path: Path
-    model_name: str
+    model_class: type[SFTPreTrainedModel]
+    processor_class: type
     config: Any
     num_parameters: int
     task: Task
@@ -74,7 +76,8 @@ def check_folder(folder: str | Path) -> CheckedFolder:
     task = get_task(recipe.task)
     _check_weights_files(path)
     model = _load_strictly(path, task.model_class_of(recipe))
-    _check_forward_pass(path, model, task)
+    processor = _load_processor(path, task)
+    _check_forward_pass(model, processor)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     analysis = read_analysis(path)
     sources = reports if analysis is None else {**reports, ANALYSIS_NAME: analysis}
@@ -89,7 +92,17 @@ def check_folder(folder: str | Path) -> CheckedFolder:
     if (path / COMPARISON_NAME).is_file():
         comparison = read_json(path / COMPARISON_NAME, ("metric", "runs", "published"), "scripts/release.py")
     return CheckedFolder(
-        path, type(model).__name__, model.config, num_parameters, task, recipe, log, reports, comparison, analysis
+        path,
+        type(model),
+        type(processor),
+        model.config,
+        num_parameters,
+        task,
+        recipe,
+        log,
+        reports,
+        comparison,
+        analysis,
     )
 
 
@@ -125,11 +138,14 @@ def _load_strictly(folder: Path, model_class: Any) -> Any:
     return model.eval()
 
 
-def _check_forward_pass(folder: Path, model: Any, task: Task) -> None:
+def _load_processor(folder: Path, task: Task) -> Any:
     try:
-        processor = task.load_processor(folder)
+        return task.load_processor(folder)
     except FOLDER_ERRORS as error:
         raise ValueError(f"The processor in `folder` does not load: {error}") from error
+
+
+def _check_forward_pass(model: Any, processor: Any) -> None:
     try:
         with torch.no_grad():
             outputs = model(**example_inputs(model, processor))

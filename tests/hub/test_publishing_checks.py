@@ -1,5 +1,6 @@
 """What a folder must hold to be published, and what its card may say. No Hub is involved."""
 
+import dataclasses
 import json
 import re
 
@@ -85,6 +86,21 @@ def test_preparing_writes_the_card_once_and_lists_the_files(folder):
     card.write_text(card.read_text() + "\nA remark.\n")
     prepare(folder, "lab/digits")
     assert card.read_text().endswith("A remark.\n")
+
+
+def test_the_code_is_generated_and_the_folder_stays_as_it_is(folder):
+    expected = {path.name: path.read_bytes() for path in folder.glob("*.py")}
+    assert {"configuration_sft.py", "modeling_sft_point_cloud.py", "processing_point_cloud_sft.py"} <= set(expected)
+    (folder / "modeling_sft_point_cloud.py").write_text("# stale")
+    (folder / "processing_point_cloud_sft.py").unlink()
+    (folder / "own_pipeline.py").write_text("# of the user")
+    before = {path.name: path.read_bytes() for path in folder.glob("*.py")}
+    publication = prepare(folder, "lab/digits")
+    names = [file.name for file in publication.files]
+    assert names == sorted(set(names))
+    uploaded = {file.name: file.read_bytes() for file in publication.files if file.name.endswith(".py")}
+    assert uploaded == expected | {"own_pipeline.py": b"# of the user"}
+    assert {path.name: path.read_bytes() for path in folder.glob("*.py")} == before
 
 
 @pytest.mark.parametrize("change", ["index", "table"])
@@ -311,6 +327,7 @@ def test_hashes_are_those_of_git_and_sha256(tmp_path):
     path.write_bytes(b"what is up, doc?")
     assert LocalFile.read(path, "file").git_oid == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
     path.write_bytes(b"abc")
+    assert LocalFile.read(b"abc", "file") == dataclasses.replace(LocalFile.read(path, "file"), source=b"abc")
     sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     file = LocalFile.read(path, "file")
     assert file.sha256 == sha256 and file.size == 3
