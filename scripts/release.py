@@ -39,9 +39,9 @@ def main() -> int:
     arguments = parse_arguments()
     from transformers.utils import logging
 
-    from lab.releases import read_goals, refresh, release
+    from lab.releases import comparison_tables, read_goals, refresh, release
     from modeling_sft.hub.folder_errors import FOLDER_ERRORS, error_line
-    from modeling_sft.publishing import comparison_tables, prepare
+    from modeling_sft.publishing import prepare
 
     logging.disable_progress_bar()
     try:

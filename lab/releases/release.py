@@ -10,10 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from modeling_sft.publishing.analysis_tables import ANALYSIS_NAME
 from modeling_sft.publishing.card import without_folders
-from modeling_sft.publishing.comparison import COMPARISON_NAME
-from modeling_sft.publishing.example import EXAMPLE_NAME, check_example, write_example
 from modeling_sft.publishing.files import CARD_NAME
 from modeling_sft.training.evaluation import EVALUATION_NAME
 from modeling_sft.training.recipe import RECIPE_NAME, Recipe
@@ -22,6 +19,9 @@ from modeling_sft.training.run import CURVES_NAME, LOG_NAME
 from modeling_sft.training.tasks import get_task
 from modeling_sft.training.writing import replace_text
 
+from ..analysis.tables import ANALYSIS_NAME
+from .comparison import COMPARISON_NAME
+from .example import EXAMPLE_NAME, check_example, write_example
 from .goals import Goal, compare, metric_of, read_summary
 
 

@@ -78,7 +78,7 @@ def prepare(
     else:
         card = render_card(checked, repo_id, license_name, data_license)
         replace_text(path, str(card))
-    check_card(card, checked.reports, checked.comparison, checked.analysis)
+    check_card(card, checked.reports, checked.sections)
     if benchmark is not None:
         write_benchmark_result(checked, benchmark)
     check_benchmark_results(checked)

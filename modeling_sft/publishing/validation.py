@@ -14,11 +14,9 @@ from ..hub.folder_errors import FOLDER_ERRORS
 from ..training.recipe import Recipe
 from ..training.run import LOG_NAME
 from ..training.tasks import Task, get_task
-from .analysis_tables import ANALYSIS_NAME
-from .card_analysis import read_analysis
-from .comparison import COMPARISON_NAME
 from .example import example_inputs
 from .reports import read_json, read_reports
+from .sections import CARD_SECTIONS, read_sections
 
 _PICKLED_WEIGHTS = ("pytorch_model*.bin", "model*.pt", "model*.pth")
 
@@ -36,8 +34,7 @@ class CheckedFolder:
         recipe ([`Recipe`]): How.
         log (`dict`): Content of `training_log.json`.
         reports (`dict`): Content of the evaluation files, by name.
-        comparison (`dict`, *optional*): Content of `comparison.json`.
-        analysis (`dict`, *optional*): Content of `analysis.json`, where there is one.
+        sections (`dict`): Content of the files of further parts of the card, by name; see [`CardSection`].
     """
 
     path: Path
@@ -49,8 +46,7 @@ class CheckedFolder:
     recipe: Recipe
     log: dict[str, Any]
     reports: dict[str, dict[str, Any]]
-    comparison: dict[str, Any] | None = None
-    analysis: dict[str, Any] | None = None
+    sections: dict[str, dict[str, Any]]
 
 
 def check_folder(folder: str | Path) -> CheckedFolder:
@@ -79,18 +75,15 @@ def check_folder(folder: str | Path) -> CheckedFolder:
     processor = _load_processor(path, task)
     _check_forward_pass(model, processor)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    analysis = read_analysis(path)
-    sources = reports if analysis is None else {**reports, ANALYSIS_NAME: analysis}
-    for name, report in sources.items():
+    sections = read_sections(path)
+    for name, content in {**reports, **sections}.items():
+        script = CARD_SECTIONS[name].script if name in sections else "scripts/evaluate.py"
         for what, expected in (("num_parameters", num_parameters), ("task", recipe.task)):
-            if report[what] != expected:
+            if content.get(what, expected) != expected:
                 raise ValueError(
-                    f"{name} belongs to another model: its {what} is {report[what]}, this one's {expected}. "
-                    f"Run scripts/{'analyze' if name == ANALYSIS_NAME else 'evaluate'}.py again."
+                    f"{name} belongs to another model: its {what} is {content[what]}, this one's {expected}. "
+                    f"Run {script} again."
                 )
-    comparison = None
-    if (path / COMPARISON_NAME).is_file():
-        comparison = read_json(path / COMPARISON_NAME, ("metric", "runs", "published"), "scripts/release.py")
     return CheckedFolder(
         path,
         type(model),
@@ -101,8 +94,7 @@ def check_folder(folder: str | Path) -> CheckedFolder:
         recipe,
         log,
         reports,
-        comparison,
-        analysis,
+        sections,
     )
 
 

@@ -13,8 +13,17 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from lab.releases import Goal, compare, read_goals, refresh, release, render_results_page
-from modeling_sft.publishing import check_card, check_example, check_folder, comparison_tables, prepare
+from lab.releases import (
+    Goal,
+    check_example,
+    compare,
+    comparison_tables,
+    read_goals,
+    refresh,
+    release,
+    render_results_page,
+)
+from modeling_sft.publishing import check_card, check_folder, prepare
 from modeling_sft.publishing.card import load_card
 from modeling_sft.training import repeat
 from modeling_sft.training.tasks import point_clouds
@@ -139,7 +148,7 @@ def test_number_without_source_in_the_comparison_is_found(released: Path) -> Non
     card.write_text(card.read_text().replace("90.00, 10.00, 50.00", "99.00, 10.00, 50.00"))
     checked = check_folder(released)
     with pytest.raises(ValueError, match=r"99\.00"):
-        check_card(load_card(card), checked.reports, checked.comparison)
+        check_card(load_card(card), checked.reports, checked.sections)
 
 
 def test_example_tells_other_weights_and_other_code(released: Path, tmp_path: Path) -> None:

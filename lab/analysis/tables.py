@@ -1,11 +1,11 @@
-"""An analysis as text for the terminal."""
+"""An analysis as tables, also for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from ..training.tasks import get_task
+from modeling_sft.training.tasks import get_task
 
 ANALYSIS_NAME = "analysis.json"
 ANALYSIS_FIGURE = "analysis.png"
