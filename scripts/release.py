@@ -9,7 +9,7 @@ from pathlib import Path
 EPILOG = """examples:
   python scripts/repeat.py configuration/mnist-pixels/sft.yaml --over seed=0,1,2 --data_dir data
   python scripts/release.py sft-mnist-pixels --runs runs/mnist-pixels-seeds
-  python scripts/release.py      (renews code, comparison and card of all releases; the weights stay)
+  python scripts/release.py      (renews comparison and card of all releases; the weights stay)
 """
 
 
@@ -39,9 +39,9 @@ def main() -> int:
     arguments = parse_arguments()
     from transformers.utils import logging
 
-    from lab.releases import read_goals, refresh, release
+    from lab.releases import comparison_tables, read_goals, refresh, release
     from modeling_sft.hub.folder_errors import FOLDER_ERRORS, error_line
-    from modeling_sft.publishing import comparison_tables, prepare
+    from modeling_sft.publishing import prepare
 
     logging.disable_progress_bar()
     try:

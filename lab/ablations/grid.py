@@ -36,7 +36,7 @@ def grid_averages(comparison: Mapping[str, Any]) -> list[Average]:
     """Average a comparison over all but one of its settings, for each of them.
 
     Args:
-        comparison: A comparison, as [`ablate`] returned it. Of settings of inference the first one is the reference's.
+        comparison: a comparison, as [`ablate`] returned it. Of settings of inference the first one is the reference's.
 
     Returns:
         `list[Average]`: In the order of the grid; empty unless the comparison holds all products of several settings

@@ -1,7 +1,6 @@
 """Analysis of trained models: number of sampled tokens, robustness, calibration, throughput, failures."""
 
-from modeling_sft.publishing.analysis_tables import format_analysis
-
 from .report import SECTIONS, analyze
+from .tables import format_analysis
 
 __all__ = ["SECTIONS", "analyze", "format_analysis"]

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from transformers import EvalPrediction
 
-from modeling_sft.publishing.analysis_tables import ANALYSIS_FIGURE, ANALYSIS_NAME, FAILURES_FIGURE
 from modeling_sft.training.environment import describe_environment
 from modeling_sft.training.evaluation import Evaluator
 from modeling_sft.training.writing import replace_text
@@ -22,6 +21,7 @@ from .classification import Answers, answers_of, kind_of
 from .corruptions import Setting, corruptions_of
 from .failures import find_failures
 from .figures import plot_analysis, plot_failures
+from .tables import ANALYSIS_FIGURE, ANALYSIS_NAME, FAILURES_FIGURE
 from .throughput import measure_throughput
 
 SECTIONS = ("sampled_tokens", "robustness", "calibration", "throughput", "failures")

@@ -10,10 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from modeling_sft.publishing.analysis_tables import ANALYSIS_NAME
 from modeling_sft.publishing.card import without_folders
-from modeling_sft.publishing.comparison import COMPARISON_NAME
-from modeling_sft.publishing.example import EXAMPLE_NAME, check_example, write_example
 from modeling_sft.publishing.files import CARD_NAME
 from modeling_sft.training.evaluation import EVALUATION_NAME
 from modeling_sft.training.loading import load_recipe
@@ -23,6 +20,9 @@ from modeling_sft.training.run import CURVES_NAME, LOG_NAME
 from modeling_sft.training.tasks import get_task
 from modeling_sft.training.writing import replace_text
 
+from ..analysis.tables import ANALYSIS_NAME
+from .comparison import COMPARISON_NAME
+from .example import EXAMPLE_NAME, check_example, write_example
 from .goals import Goal, compare, metric_of, read_summary
 
 
@@ -68,7 +68,7 @@ def release(goal: Goal, runs: str | Path, output_dir: str | Path, results_dir: s
 
 
 def refresh(goal: Goal, output_dir: str | Path, results_dir: str | Path) -> dict[str, Any]:
-    """Renew what a release holds beside its weights and measurements: the code, and the comparison.
+    """Renew what a release holds beside its weights and measurements: configuration, processor and comparison.
 
     Paths of the machine are taken out of a new analysis. The card is deleted: `scripts/publish.py` writes it anew.
 
@@ -83,8 +83,6 @@ def refresh(goal: Goal, output_dir: str | Path, results_dir: str | Path) -> dict
         raise ValueError(f"There is no release {folder}: pass the runs that it is to be made of.")
     model, processor = _load(folder)
     check_example(folder / EXAMPLE_NAME, model)
-    for path in folder.glob("*.py"):
-        path.unlink()
     return _save(goal, folder, model, processor, results_dir)
 
 
@@ -95,9 +93,11 @@ def _load(folder: Path) -> tuple[Any, Any]:
 
 
 def _save(goal: Goal, folder: Path, model: Any, processor: Any, results_dir: str | Path) -> dict[str, Any]:
-    """Save a model and its processor with the present code, and the comparison."""
+    """Save a model and its processor without their code, which publishing writes, and the comparison."""
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    for path in folder.glob("*.py"):
+        path.unlink()
     summary, comparison = read_summary(results_dir, goal.recipe), compare(goal, results_dir)
     if summary is None or comparison is None:
         raise ValueError(f"There is no {goal.recipe}.json in `results_dir` {results_dir}: release the runs anew.")

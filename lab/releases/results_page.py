@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from modeling_sft.publishing.comparison import comparison_tables
 from modeling_sft.training.repetition import format_metric
 
+from .comparison import comparison_tables
 from .goals import Goal, compare
 
 _INTRODUCTION = (

@@ -1,5 +1,7 @@
 """The model card: rendered from what a folder holds, and checked against its evaluation files."""
 
+from __future__ import annotations
+
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,9 +12,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..hub.optional import import_optional
 from ..training.run import CURVES_NAME
-from .card_analysis import check_analysis, render_analysis
-from .comparison import comparison_tables
 from .reports import Result, has_source, numbers_of, results_of, unsourced_number
+from .sections import CARD_SECTIONS, render_sections
 from .text import rows_under
 from .validation import CheckedFolder
 
@@ -86,7 +87,7 @@ def render_card(
         template_path=str(TEMPLATE),
         repo_id=repo_id,
         model_name=model_name,
-        model_class=checked.model_name,
+        model_class=checked.model_class.__name__,
         num_sampled_tokens=config.num_sampled_tokens,
         num_parameters=f"{checked.num_parameters:,}",
         purpose=purpose.format(labels=config.num_labels),
@@ -110,10 +111,8 @@ def render_card(
         date=log["date"],
         versions=", ".join(f"{name} {version}" for name, version in log["versions"].items() if version),
         results=results,
-        comparison=None if checked.comparison is None else comparison_tables(checked.comparison),
-        released=None if checked.comparison is None else checked.comparison.get("released"),
-        num_runs=1 if checked.comparison is None else len(checked.comparison["runs"][0]["values"]),
-        analysis=render_analysis(checked.analysis, checked.path),
+        sections=render_sections(checked.sections, checked.path),
+        num_runs=max((CARD_SECTIONS[name].num_runs(each) for name, each in checked.sections.items()), default=1),
         curves=CURVES_NAME if (checked.path / CURVES_NAME).is_file() else None,
         snippet=_snippet(checked, repo_id),
         license=license_name,
@@ -151,20 +150,18 @@ def without_folders(command: str) -> str:
 def check_card(
     card: ModelCard,
     reports: Mapping[str, Mapping[str, Any]],
-    comparison: Mapping[str, Any] | None = None,
-    analysis: Mapping[str, Any] | None = None,
+    sections: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Check that every result in a card has a source in evaluation files.
 
     Looked at are the model index of the metadata, each entry of which must name a data set, split, metric and
     arguments (rotation, K) that a report has with this value, and the cells of numbers of all tables under a heading
-    with "Results". The tables of an analysis are checked by [`check_analysis`].
+    with "Results". Further parts of a card are checked by their [`CardSection`].
 
     Args:
         card: the card.
         reports: what [`read_reports`] read.
-        comparison: content of `comparison.json`, a further source of numbers in tables.
-        analysis: what [`read_analysis`] read.
+        sections: what [`read_sections`] read: further sources of numbers in tables.
 
     Raises:
         ValueError: if a number has no source, or the card has no results at all.
@@ -189,13 +186,16 @@ def check_card(
                 f"The card's {entry.metric_type} of {entry.metric_value} ({where}) has no source in "
                 f"{', '.join(reports)}: {remedy}"
             )
-    numbers = numbers_of({**reports, "comparison": comparison or {}})
+    sections = sections or {}
+    with_results = {name: content for name, content in sections.items() if CARD_SECTIONS[name].has_results}
+    numbers = numbers_of({**reports, **with_results})
     number = unsourced_number(rows_under(card.text, "result"), numbers)
     if number is not None:
         raise ValueError(
             f"The card's table of results says {number}, which has no source in {', '.join(reports)}: {remedy}"
         )
-    check_analysis(card.text, analysis)
+    for name, section in CARD_SECTIONS.items():
+        section.check(card.text, sections.get(name))
 
 
 def _index_entry(result: Result, task: str) -> EvalResult:
@@ -222,9 +222,10 @@ def _snippet(checked: CheckedFolder, repo_id: str) -> str:
 
     config = checked.config
     auto_map = config.auto_map if isinstance(config.auto_map, Mapping) else {}
-    auto = next((name for name, where in auto_map.items() if str(where).endswith(f".{checked.model_name}")), None)
+    model_name = checked.model_class.__name__
+    auto = next((name for name, where in auto_map.items() if str(where).endswith(f".{model_name}")), None)
     if auto is None:
-        raise ValueError(f"`auto_map` in config.json has no entry for {checked.model_name}: save the model again.")
+        raise ValueError(f"`auto_map` in config.json has no entry for {model_name}: save the model again.")
     kind = "values" if config.modality == "sequence" and config.num_input_features > 0 else config.modality
     call = _CALLS[kind].format(repo=repo_id)
     loader = call.split()[2].partition(".")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,27 +35,31 @@ class LocalFile:
 
     Args:
         name: its path in the repository.
-        path: where it lies.
+        source: where it lies, or its content if it lies nowhere, as generated code does.
         size: in bytes.
         sha256, git_oid: hashes by which the Hub knows large and small files.
     """
 
     name: str
-    path: Path
+    source: Path | bytes
     size: int
     sha256: str
     git_oid: str
 
     @classmethod
-    def read(cls, path: Path, name: str) -> LocalFile:
+    def read(cls, source: Path | bytes, name: str) -> LocalFile:
         """Read a file in blocks, and hash it."""
-        size = path.stat().st_size
+        size = len(source) if isinstance(source, bytes) else source.stat().st_size
         sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-        with path.open("rb") as file:
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
             while block := file.read(1 << 20):
                 sha256.update(block)
                 git.update(block)
-        return cls(name, path, size, sha256.hexdigest(), git.hexdigest())
+        return cls(name, source, size, sha256.hexdigest(), git.hexdigest())
+
+    def read_bytes(self) -> bytes:
+        """The whole content."""
+        return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
 
     def equals(self, remote: Any) -> bool:
         """Whether a `RepoFile` of the Hub has the same content."""

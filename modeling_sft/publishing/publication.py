@@ -1,5 +1,7 @@
 """Publishing: a checked folder becomes a tagged repository on the Hub."""
 
+from __future__ import annotations
+
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +15,7 @@ from huggingface_hub.utils import validate_repo_id
 from ..training.writing import replace_text
 from .benchmark import check_benchmark_results, write_benchmark_result
 from .card import check_card, load_card, render_card
+from .code import code_files
 from .files import CARD_NAME, LocalFile, format_size, list_files
 from .validation import check_folder
 
@@ -26,7 +29,7 @@ class Publication:
     """What would be, or was, published.
 
     Args:
-        files: all files of the release.
+        files: all files of the release, the code included.
         left_out: names in the folder that are not published.
         uploaded: files that this run uploaded.
         commit: name of the commit that holds the release.
@@ -54,6 +57,8 @@ def prepare(
 ) -> Publication:
     """Check a folder, write its model card unless it has one, and list what would be uploaded. Touches no network.
 
+    The code of model and processor is generated for the upload, in place of files of the same names in the folder.
+
     Args:
         folder: folder that `scripts/train.py` and `scripts/evaluate.py` wrote.
         repo_id: repository, such as `"org/name"`.
@@ -73,12 +78,13 @@ def prepare(
     else:
         card = render_card(checked, repo_id, license_name, data_license)
         replace_text(path, str(card))
-    check_card(card, checked.reports, checked.comparison, checked.analysis)
+    check_card(card, checked.reports, checked.sections)
     if benchmark is not None:
         write_benchmark_result(checked, benchmark)
     check_benchmark_results(checked)
     files, left_out = list_files(checked.path)
-    return Publication(files, left_out)
+    named = {file.name: file for file in [*files, *code_files(checked)]}
+    return Publication([named[name] for name in sorted(named)], left_out)
 
 
 def publish(
@@ -148,7 +154,7 @@ def _publish(
         report(f"{repo_id} has this release already, as {tag}: nothing to upload")
     elif missing:
         report(f"uploading {len(missing)} of {len(publication.files)} files to {repo_id}")
-        operations = [CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file.path) for file in missing]
+        operations = [CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file.source) for file in missing]
         commit = api.create_commit(repo_id, operations, commit_message=f"Release {tag}").oid
     else:
         commit = api.model_info(repo_id).sha or ""

@@ -1,5 +1,7 @@
 """What a folder must hold before it is published."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,16 +9,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ..encoder.pretrained import SFTPreTrainedModel
 from ..hub.folder_errors import FOLDER_ERRORS
-from ..training.loading import load_recipe
 from ..training.recipe import Recipe
 from ..training.run import LOG_NAME
 from ..training.tasks import Task, get_task
-from .analysis_tables import ANALYSIS_NAME
-from .card_analysis import read_analysis
-from .comparison import COMPARISON_NAME
 from .example import example_inputs
 from .reports import read_json, read_reports
+from .sections import CARD_SECTIONS, read_sections
 
 _PICKLED_WEIGHTS = ("pytorch_model*.bin", "model*.pt", "model*.pth")
 
@@ -27,27 +27,26 @@ class CheckedFolder:
 
     Args:
         path: the folder.
-        model_name: name of the model's class.
+        model_class, processor_class: classes of the model, and of its processor or tokenizer.
         config: the model's configuration.
         num_parameters: number of its parameters.
         task: what the model was trained for.
         recipe: how.
         log: content of `training_log.json`.
         reports: content of the evaluation files, by name.
-        comparison: content of `comparison.json`.
-        analysis: content of `analysis.json`, where there is one.
+        sections: content of the files of further parts of the card, by name; see [`CardSection`].
     """
 
     path: Path
-    model_name: str
+    model_class: type[SFTPreTrainedModel]
+    processor_class: type
     config: Any
     num_parameters: int
     task: Task
     recipe: Recipe
     log: dict[str, Any]
     reports: dict[str, dict[str, Any]]
-    comparison: dict[str, Any] | None = None
-    analysis: dict[str, Any] | None = None
+    sections: dict[str, dict[str, Any]]
 
 
 def check_folder(folder: str | Path) -> CheckedFolder:
@@ -65,7 +64,7 @@ def check_folder(folder: str | Path) -> CheckedFolder:
     path = Path(folder)
     if not (path / "config.json").is_file():
         raise ValueError(f"There is no saved model (config.json) in `folder` {path}.")
-    recipe = load_recipe(path)
+    recipe = Recipe.from_yaml(path)
     if recipe.baseline is not None:
         raise ValueError(f"The model in `folder` is the baseline {recipe.baseline}: only SFT models are published.")
     log = read_json(path / LOG_NAME, ("command", "date", "hardware", "versions"), "scripts/train.py")
@@ -73,22 +72,29 @@ def check_folder(folder: str | Path) -> CheckedFolder:
     task = get_task(recipe.task)
     _check_weights_files(path)
     model = _load_strictly(path, task.model_class_of(recipe))
-    _check_forward_pass(path, model, task)
+    processor = _load_processor(path, task)
+    _check_forward_pass(model, processor)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    analysis = read_analysis(path)
-    sources = reports if analysis is None else {**reports, ANALYSIS_NAME: analysis}
-    for name, report in sources.items():
+    sections = read_sections(path)
+    for name, content in {**reports, **sections}.items():
+        script = CARD_SECTIONS[name].script if name in sections else "scripts/evaluate.py"
         for what, expected in (("num_parameters", num_parameters), ("task", recipe.task)):
-            if report[what] != expected:
+            if content.get(what, expected) != expected:
                 raise ValueError(
-                    f"{name} belongs to another model: its {what} is {report[what]}, this one's {expected}. "
-                    f"Run scripts/{'analyze' if name == ANALYSIS_NAME else 'evaluate'}.py again."
+                    f"{name} belongs to another model: its {what} is {content[what]}, this one's {expected}. "
+                    f"Run {script} again."
                 )
-    comparison = None
-    if (path / COMPARISON_NAME).is_file():
-        comparison = read_json(path / COMPARISON_NAME, ("metric", "runs", "published"), "scripts/release.py")
     return CheckedFolder(
-        path, type(model).__name__, model.config, num_parameters, task, recipe, log, reports, comparison, analysis
+        path,
+        type(model),
+        type(processor),
+        model.config,
+        num_parameters,
+        task,
+        recipe,
+        log,
+        reports,
+        sections,
     )
 
 
@@ -124,11 +130,14 @@ def _load_strictly(folder: Path, model_class: Any) -> Any:
     return model.eval()
 
 
-def _check_forward_pass(folder: Path, model: Any, task: Task) -> None:
+def _load_processor(folder: Path, task: Task) -> Any:
     try:
-        processor = task.load_processor(folder)
+        return task.load_processor(folder)
     except FOLDER_ERRORS as error:
         raise ValueError(f"The processor in `folder` does not load: {error}") from error
+
+
+def _check_forward_pass(model: Any, processor: Any) -> None:
     try:
         with torch.no_grad():
             outputs = model(**example_inputs(model, processor))

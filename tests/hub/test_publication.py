@@ -34,7 +34,7 @@ def test_a_release_holds_every_file_and_is_tagged(hub, api, publication, repo):
     repository = hub.repositories[repo]
     assert repository.tags == {"v1": result.commit} and repository.branches["main"] == result.commit
     for file in publication.files:
-        assert repository.files("v1")[file.name].content == file.path.read_bytes()
+        assert repository.files("v1")[file.name].content == file.read_bytes()
     assert ".eval_results/benchmark.yaml" in repository.files("v1")
     assert sorted(result.uploaded) == sorted(file.name for file in publication.files)
     assert not repository.is_private and lines[-1].endswith("all hashes agree")

@@ -1,5 +1,6 @@
 """What a folder must hold to be published, and what its card may say. No Hub is involved."""
 
+import dataclasses
 import json
 import re
 
@@ -22,7 +23,15 @@ from modeling_sft import (
     byte_tokenizer,
     list_ops_tokenizer,
 )
-from modeling_sft.publishing import check_card, check_folder, prepare, read_reports, render_card
+from modeling_sft.publishing import (
+    CARD_SECTIONS,
+    CardSection,
+    check_card,
+    check_folder,
+    prepare,
+    read_reports,
+    render_card,
+)
 from modeling_sft.publishing.card import _PURPOSES, without_folders
 from modeling_sft.publishing.example import example_inputs
 from modeling_sft.publishing.files import LocalFile, format_size
@@ -85,6 +94,83 @@ def test_preparing_writes_the_card_once_and_lists_the_files(folder):
     card.write_text(card.read_text() + "\nA remark.\n")
     prepare(folder, "lab/digits")
     assert card.read_text().endswith("A remark.\n")
+
+
+def test_the_code_is_generated_and_the_folder_stays_as_it_is(folder):
+    expected = {path.name: path.read_bytes() for path in folder.glob("*.py")}
+    assert {"configuration_sft.py", "modeling_sft_point_cloud.py", "processing_point_cloud_sft.py"} <= set(expected)
+    (folder / "modeling_sft_point_cloud.py").write_text("# stale")
+    (folder / "processing_point_cloud_sft.py").unlink()
+    (folder / "own_pipeline.py").write_text("# of the user")
+    before = {path.name: path.read_bytes() for path in folder.glob("*.py")}
+    publication = prepare(folder, "lab/digits")
+    names = [file.name for file in publication.files]
+    assert names == sorted(set(names))
+    uploaded = {file.name: file.read_bytes() for file in publication.files if file.name.endswith(".py")}
+    assert uploaded == expected | {"own_pipeline.py": b"# of the user"}
+    assert {path.name: path.read_bytes() for path in folder.glob("*.py")} == before
+
+
+class SpeedSection(CardSection):
+    file_name = "speed.json"
+    fields = ("words", "seconds")
+    script = "scripts/speed.py"
+    has_results = True
+
+    def render(self, content, folder):
+        return f"## Results of speed in {folder.name}\n\n| {content['seconds']} |"
+
+    def check(self, text, content):
+        if content is None and "speed" in text:
+            raise ValueError("the card tells of speed that was never measured")
+
+    def num_runs(self, content):
+        return 3
+
+
+@pytest.fixture
+def with_speed(folder, monkeypatch):
+    monkeypatch.setitem(CARD_SECTIONS, "speed.json", SpeedSection())
+    (folder / "speed.json").write_text(json.dumps({"words": "fast", "seconds": 0.777125}))
+    return folder
+
+
+def test_a_section_of_others_stands_in_the_card_and_is_checked(with_speed):
+    publication = prepare(with_speed, "lab/digits")
+    assert "speed.json" in {file.name for file in publication.files}
+    text = (with_speed / "README.md").read_text()
+    assert "\n\n## Results of speed in run\n\n| 0.777125 |\n\n## Limits" in text
+    assert "One run with one seed" not in text
+    (with_speed / "README.md").write_text(text.replace("0.777125", "0.888125"))
+    with pytest.raises(ValueError, match=r"says 0\.888125, which has no source"):
+        prepare(with_speed, "lab/digits")
+    (with_speed / "speed.json").unlink()
+    (with_speed / "README.md").write_text(text.replace("0.777125", ""))
+    with pytest.raises(ValueError, match="never measured"):
+        prepare(with_speed, "lab/digits")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"words": "fast"}, r"speed\.json has no seconds: it must be a file of scripts/speed\.py"),
+        (
+            {"words": "fast", "seconds": 1, "task": "other"},
+            r"speed\.json belongs to another model: its task is other.*Run scripts/speed\.py again",
+        ),
+    ],
+)
+def test_the_file_of_a_section_must_fit(with_speed, content, message):
+    (with_speed / "speed.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        prepare(with_speed, "lab/digits")
+
+
+def test_the_file_of_an_unknown_section_is_only_uploaded(with_speed, monkeypatch):
+    monkeypatch.delitem(CARD_SECTIONS, "speed.json")
+    assert "speed.json" in {file.name for file in prepare(with_speed, "lab/digits").files}
+    text = (with_speed / "README.md").read_text()
+    assert "speed" not in text and "One run with one seed" in text
 
 
 @pytest.mark.parametrize("change", ["index", "table"])
@@ -311,6 +397,7 @@ def test_hashes_are_those_of_git_and_sha256(tmp_path):
     path.write_bytes(b"what is up, doc?")
     assert LocalFile.read(path, "file").git_oid == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
     path.write_bytes(b"abc")
+    assert LocalFile.read(b"abc", "file") == dataclasses.replace(LocalFile.read(path, "file"), source=b"abc")
     sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     file = LocalFile.read(path, "file")
     assert file.sha256 == sha256 and file.size == 3

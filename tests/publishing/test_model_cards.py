@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.releases import compare, read_goals, render_results_page
-from modeling_sft.publishing import check_example, prepare
+from lab.releases import check_example, compare, read_goals, render_results_page
+from modeling_sft.publishing import CARD_SECTIONS, prepare
 from modeling_sft.training import Recipe, get_task
 from modeling_sft.training.recipe_files import recipe_paths
 from paths import ROOT
@@ -38,8 +38,7 @@ def test_release_is_fit_to_be_published_and_up_to_date(folder: Path, tmp_path: P
     prepare(copy, f"org/{folder.name}")
     remedy = "run scripts/release.py"
     assert (copy / "README.md").read_text() == (folder / "README.md").read_text(), remedy
-    for path in folder.glob("*.py"):
-        assert path.read_text() == (ROOT / "modeling_sft" / path.name).read_text(), f"{path.name}: {remedy}"
+    assert not list(folder.glob("*.py")), remedy
     comparison = json.loads((folder / "comparison.json").read_text())
     released = comparison.pop("released")
     assert comparison == compare(read_goals(RESULTS)[folder.name], RESULTS), remedy
@@ -48,6 +47,17 @@ def test_release_is_fit_to_be_published_and_up_to_date(folder: Path, tmp_path: P
     assert released == {"seed": str(evaluation["training_seed"])}
     result = evaluation["results"][comparison["rotation"]][comparison["metric"]]
     assert result == sorted(values)[(len(values) - 1) // 2], "not the median run"
+
+
+def test_without_the_laboratory_a_card_has_no_sections_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("comparison.json", "analysis.json"):
+        monkeypatch.delitem(CARD_SECTIONS, name)
+    folder = Path(shutil.copytree(FOLDERS[0], tmp_path / "card"))
+    (folder / "README.md").unlink()
+    publication = prepare(folder, "org/card")
+    assert {"comparison.json", "analysis.json"} <= {file.name for file in publication.files}
+    text = (folder / "README.md").read_text()
+    assert "of all runs" not in text and "against K" not in text and "\n\n## Limits" in text
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

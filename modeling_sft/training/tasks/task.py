@@ -32,7 +32,7 @@ class Task(ABC):
         readers: data sets that can be named.
         load_dataset: function that reads one, given its name, the data folder and options.
         model_class, processor_class: classes of the model that is trained and of its processor.
-        augmentation_class: A dataclass of augmentation settings, or None for a task without augmentation.
+        augmentation_class: a dataclass of augmentation settings, or None for a task without augmentation.
         main_metric: the metric of [`Task.compute_metrics`] by which the best checkpoint is selected.
         greater_is_better: direction of the main metric.
         rotations: rotations under which the task can be evaluated; `"none"` leaves data as it is.

@@ -13,8 +13,17 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from lab.releases import Goal, compare, read_goals, refresh, release, render_results_page
-from modeling_sft.publishing import check_card, check_example, check_folder, comparison_tables, prepare
+from lab.releases import (
+    Goal,
+    check_example,
+    compare,
+    comparison_tables,
+    read_goals,
+    refresh,
+    release,
+    render_results_page,
+)
+from modeling_sft.publishing import check_card, check_folder, prepare
 from modeling_sft.publishing.card import load_card
 from modeling_sft.training import repeat
 from modeling_sft.training.tasks import point_clouds
@@ -102,6 +111,7 @@ def test_release_is_whole_and_names_no_folder_of_the_machine(released: Path, tmp
     expected = {"README.md", "config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml"}
     expected |= {"training_log.json", "evaluation.json", "comparison.json", "example.json", "curves.png"}
     assert expected <= names and "modeling_sft_point_cloud.py" in names and not publication.left_out
+    assert not list(released.glob("*.py"))
     for path in [*released.glob("*.json"), released / "README.md", *(tmp_path / "results").iterdir()]:
         assert "/somewhere" not in path.read_text() and str(tmp_path) not in path.read_text()
 
@@ -138,7 +148,7 @@ def test_number_without_source_in_the_comparison_is_found(released: Path) -> Non
     card.write_text(card.read_text().replace("90.00, 10.00, 50.00", "99.00, 10.00, 50.00"))
     checked = check_folder(released)
     with pytest.raises(ValueError, match=r"99\.00"):
-        check_card(load_card(card), checked.reports, checked.comparison)
+        check_card(load_card(card), checked.reports, checked.sections)
 
 
 def test_example_tells_other_weights_and_other_code(released: Path, tmp_path: Path) -> None:
@@ -157,15 +167,14 @@ def test_example_tells_other_weights_and_other_code(released: Path, tmp_path: Pa
         refresh(GOAL, released.parent, tmp_path / "results")
 
 
-def test_refresh_renews_code_and_keeps_measurements(released: Path, tmp_path: Path) -> None:
+def test_refresh_removes_code_and_keeps_measurements(released: Path, tmp_path: Path) -> None:
     kept = ("model.safetensors", "evaluation.json", "training_log.json", "recipe.yaml", "example.json")
     before = {name: (released / name).read_bytes() for name in kept}
-    code = (released / "sampling_sft.py").read_text()
-    (released / "sampling_sft.py").write_text("# stale")
-    (released / "gone_sft.py").write_text("# of an earlier release")
+    for name in ("modeling_sft_point_cloud.py", "gone_sft.py"):
+        (released / name).write_text("# of an earlier release")
     refresh(GOAL, released.parent, tmp_path / "results")
     assert {name: (released / name).read_bytes() for name in kept} == before
-    assert (released / "sampling_sft.py").read_text() == code and not (released / "gone_sft.py").exists()
+    assert not list(released.glob("*.py"))
 
 
 def test_page_of_results_says_what_was_reached_and_missed(released: Path, tmp_path: Path) -> None:

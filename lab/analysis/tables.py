@@ -1,9 +1,9 @@
-"""An analysis as text for the terminal."""
+"""An analysis as tables, also for the terminal."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from ..training.tasks import get_task
+from modeling_sft.training.tasks import get_task
 
 ANALYSIS_NAME = "analysis.json"
 ANALYSIS_FIGURE = "analysis.png"

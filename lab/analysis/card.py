@@ -1,14 +1,17 @@
 """The sections of a model card that come from `analysis.json`, and the check of their numbers."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .analysis_tables import ANALYSIS_FIGURE, ANALYSIS_NAME, FAILURES_FIGURE, section_tables
-from .reports import numbers_of, read_json, unsourced_number
-from .text import rows_under
+from modeling_sft.publishing.reports import numbers_of, unsourced_number
+from modeling_sft.publishing.sections import CardSection
+from modeling_sft.publishing.text import rows_under
 
-_FIELDS = ("task", "dataset", "split", "num_examples", "num_parameters", "main_metric", "hardware")
+from .tables import ANALYSIS_FIGURE, ANALYSIS_NAME, FAILURES_FIGURE, section_tables
+
 # Words in the heading of each section, by which the check finds it again.
 _HEADINGS = {
     "sampled_tokens": "against K",
@@ -19,61 +22,41 @@ _HEADINGS = {
 }
 
 
-def read_analysis(folder: Path) -> dict[str, Any] | None:
-    """Read the analysis of a folder, None without one.
+class AnalysisSection(CardSection):
+    """The sections of an analysis."""
 
-    Raises:
-        ValueError: if it is damaged, or no file of `scripts/analyze.py`.
-    """
-    path = folder / ANALYSIS_NAME
-    return read_json(path, _FIELDS, "scripts/analyze.py") if path.is_file() else None
+    file_name = ANALYSIS_NAME
+    fields = ("task", "dataset", "split", "num_examples", "num_parameters", "main_metric", "hardware")
+    script = "scripts/analyze.py"
 
+    def render(self, content: Mapping[str, Any], folder: Path) -> str:
+        lines = []
+        for section, table in section_tables(dict(content)).items():
+            heading = _HEADINGS[section]
+            if section == "sampled_tokens":
+                heading = f"{content['main_metric'].replace('_', ' ').capitalize()} {heading}"
+            lines += [f"## {heading}", "", _INTRODUCTIONS[section].format(**_words_of(content, section)), ""]
+            lines += [*_markdown(table), ""]
+            if section == "failures":
+                lines += _wrong_examples(content["failures"])
+        for name, text in (
+            (ANALYSIS_FIGURE, "Metric against K and under corruptions, reliability diagram"),
+            (FAILURES_FIGURE, "Failure cases"),
+        ):
+            if (folder / name).is_file():
+                lines += [f"![{text}]({name})", ""]
+        return "\n".join(lines)
 
-def render_analysis(analysis: Mapping[str, Any] | None, folder: Path) -> str:
-    """Write the sections of an analysis in Markdown; nothing without one.
-
-    Args:
-        analysis: what [`read_analysis`] read.
-        folder: its folder, which may have figures.
-    """
-    if analysis is None:
-        return ""
-    lines = []
-    for section, table in section_tables(dict(analysis)).items():
-        heading = _HEADINGS[section]
-        if section == "sampled_tokens":
-            heading = f"{analysis['main_metric'].replace('_', ' ').capitalize()} {heading}"
-        lines += [f"## {heading}", "", _INTRODUCTIONS[section].format(**_words_of(analysis, section)), ""]
-        lines += [*_markdown(table), ""]
-        if section == "failures":
-            lines += _wrong_examples(analysis["failures"])
-    for name, text in (
-        (ANALYSIS_FIGURE, "Metric against K and under corruptions, reliability diagram"),
-        (FAILURES_FIGURE, "Failure cases"),
-    ):
-        if (folder / name).is_file():
-            lines += [f"![{text}]({name})", ""]
-    return "\n".join(lines) + "\n"
-
-
-def check_analysis(text: str, analysis: Mapping[str, Any] | None) -> None:
-    """Check that every number in the tables of these sections has a source in the same section of the analysis.
-
-    Args:
-        text: the card.
-        analysis: what [`read_analysis`] read.
-
-    Raises:
-        ValueError: if a number has no source.
-    """
-    for section, heading in _HEADINGS.items():
-        numbers = numbers_of({ANALYSIS_NAME: {section: (analysis or {}).get(section)}})
-        number = unsourced_number(rows_under(text, heading), numbers)
-        if number is not None:
-            raise ValueError(
-                f'The card\'s table under "{heading}" says {number}, which has no source in {ANALYSIS_NAME}: correct '
-                "it, run scripts/analyze.py, or delete README.md to have it written anew."
-            )
+    def check(self, text: str, content: Mapping[str, Any] | None) -> None:
+        """Check that every number in the tables of these sections has a source in the same section of the analysis."""
+        for section, heading in _HEADINGS.items():
+            numbers = numbers_of({ANALYSIS_NAME: {section: (content or {}).get(section)}})
+            number = unsourced_number(rows_under(text, heading), numbers)
+            if number is not None:
+                raise ValueError(
+                    f'The card\'s table under "{heading}" says {number}, which has no source in {ANALYSIS_NAME}: '
+                    "correct it, run scripts/analyze.py, or delete README.md to have it written anew."
+                )
 
 
 _INTRODUCTIONS = {

@@ -1,9 +1,11 @@
 """A model beside its other seeds, anchors trained by the same script, and published results, as tables."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from ..training.repetition import format_metric
+from modeling_sft.publishing.sections import CardSection
+from modeling_sft.training.repetition import format_metric
 
 COMPARISON_NAME = "comparison.json"
 _MODEL_NAMES = {
@@ -15,6 +17,28 @@ _MODEL_NAMES = {
     "nystromformer": "Nystromformer",
     "pointnet": "PointNet",
 }
+
+
+class ComparisonSection(CardSection):
+    """All runs of the released recipe, and what they are compared with."""
+
+    file_name = COMPARISON_NAME
+    fields = ("metric", "is_plain", "runs", "published", "released")
+    script = "scripts/release.py"
+    has_results = True
+
+    def render(self, content: Mapping[str, Any], folder: Path) -> str:
+        released = ", ".join(f"{name} {value}" for name, value in content["released"].items())
+        median = ", the median" if self.num_runs(content) > 1 else ""
+        return (
+            "### Results of all runs, of other models, and of others\n\n"
+            f"{comparison_tables(content)}\n\n"
+            f"This repository holds the run with {released}{median}. "
+            "Other models with a recipe were trained by the same script."
+        )
+
+    def num_runs(self, content: Mapping[str, Any]) -> int:
+        return len(content["runs"][0]["values"])
 
 
 def comparison_tables(comparison: Mapping[str, Any]) -> str:
