@@ -90,8 +90,8 @@ def train_validation_split(dataset: Dataset, fraction: float, seed: int) -> tupl
     Args:
         dataset: rows, with or without such a column.
         fraction: share of the validation rows.
-        seed: an integer from 0 to 2**32 - 1; the split is a pure function of it and of the labels if stratified, of
-            it and the number of rows otherwise.
+        seed: an integer from 0 to 2**32 - 1; the split is a pure function of it and of the labels if stratified, of it
+            and the number of rows otherwise.
 
     Returns:
         (train, validation), both with their rows in the original order; see `stratified_indices` for small classes.

@@ -16,8 +16,8 @@ def check_graph(row: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         row: `node_feat` (n, C) or (n,) of numbers, `edge_index` (2, E) of integers and, where there are some,
             `num_nodes`, `edge_attr` (E, C) or (E,), `y` (an integer, (T,) of floats or (n,) of integers), `pos` (n, D)
-            and, for link prediction, `edge_label_index` (2, M) and `edge_label` (M,). None counts as absent, and
-            other keys are left out.
+            and, for link prediction, `edge_label_index` (2, M) and `edge_label` (M,). None counts as absent, and other
+            keys are left out.
 
     Returns:
         `num_nodes` int; `node_feat` and `edge_attr` int64 (categories) or float32; `edge_index` int64; `y` an int,
@@ -97,8 +97,8 @@ def graph_from_networkx(
     """A row from a networkx graph; its nodes are numbered in their order.
 
     Args:
-        graph: a `networkx.Graph`; undirected edges give both directions, one after the other; directed ones that
-            which they have.
+        graph: a `networkx.Graph`; undirected edges give both directions, one after the other; directed ones that which
+            they have.
         node_attributes, edge_attributes: names of attributes that all nodes or edges have, numbers or lists of them,
             put side by side.
         y: the label; see `check_graph`.

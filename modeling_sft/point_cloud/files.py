@@ -73,8 +73,8 @@ def load_point_cloud(
 
     Raises:
         ValueError: naming the file: if it is absent, empty, truncated, damaged or of another kind, has an unknown
-            suffix, holds NaN, infinite or huge values, or has no face with an area; and for a bad `num_mesh_points`
-            or `seed`.
+            suffix, holds NaN, infinite or huge values, or has no face with an area; and for a bad `num_mesh_points` or
+            `seed`.
         ImportError: without trimesh (meshes and binary PLY) or h5py (h5).
     """
     require_integer("num_mesh_points", num_mesh_points, 1)

@@ -53,8 +53,8 @@ class SFTPointCloudProcessor(SFTProcessor):
         do_scale: divide by the largest distance from the origin, so that it becomes 1. A cloud whose points all
             coincide keeps its scale.
         num_neighbors: k, the number of nearest neighbours listed for each point; 0 leaves `neighbor_index` out.
-        use_normals: None passes normals on when they are given; True also estimates them where they are missing;
-            False drops them.
+        use_normals: None passes normals on when they are given; True also estimates them where they are missing; False
+            drops them.
         point_sampling: how `num_points` are chosen: "random" draws them uniformly without replacement; "farthest"
             takes the point farthest from the centroid, then always the one farthest from those taken (Eldar et al.,
             "The farthest point strategy", 1997), whatever the seed.

@@ -57,8 +57,8 @@ def tu_reader(name: str) -> Callable[..., dict[str, Dataset]]:
                 1 of the other folds' graphs, stratified by class, or None for no validation split.
             seed: the folds and the share are a function of it and of the labels.
             max_degree: of the categories of graphs without features of nodes, which are the nodes' degrees.
-            node_attributes: whether the features are the continuous attributes, followed by one column for each
-                label of nodes, instead of the labels as categories.
+            node_attributes: whether the features are the continuous attributes, followed by one column for each label
+                of nodes, instead of the labels as categories.
 
         Raises:
             ValueError: for absent and damaged files, and options out of range.

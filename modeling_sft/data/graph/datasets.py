@@ -30,8 +30,8 @@ class PreparedGraphs(torch.utils.data.Dataset):
         seed: an integer of at least 0.
 
     Raises:
-        ValueError: for no rows or a bad `seed`; when reading an item, for a row that the processor refuses (the row
-            is named).
+        ValueError: for no rows or a bad `seed`; when reading an item, for a row that the processor refuses (the row is
+            named).
     """
 
     def __init__(

@@ -17,8 +17,8 @@ def load_graph_dataset(name: str, data_dir: str | os.PathLike[str] | None = None
 
     Args:
         name: one of `GRAPH_READERS`; docs/graph_data.md lists them with their layouts.
-        data_dir: folder that holds one folder for each data set; for "node_csv" and "smiles_files", the
-            folder itself; "smiles_files" may be a single file.
+        data_dir: folder that holds one folder for each data set; for "node_csv" and "smiles_files", the folder itself;
+            "smiles_files" may be a single file.
         options: what the reader of this data set accepts, see there.
 
     Returns:

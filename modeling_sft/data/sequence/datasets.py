@@ -37,8 +37,8 @@ class PreparedSequences(torch.utils.data.Dataset):
         rows: rows with `text`, or `values` (L, F) for a feature extractor, `label` and, optionally, `text_pair`: a
             `datasets.Dataset` or any sequence of mappings.
         processor: a tokenizer or an `SFTSequenceFeatureExtractor`.
-        max_length: how many tokens of each sequence to keep, from its beginning; None leaves it to the processor's
-            own limit.
+        max_length: how many tokens of each sequence to keep, from its beginning; None leaves it to the processor's own
+            limit.
         target: `label`, the column to predict: integers, floats, or vectors of floats; None leaves labels out.
         pair: give `text_pair` as a sequence of its own. False joins it to the text the way the tokenizer joins pairs.
 
