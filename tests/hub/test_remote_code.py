@@ -174,6 +174,12 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
+def assert_same_code(*folders):
+    """The Python files of several folders are equal to the byte."""
+    first, *others = ({path.name: path.read_bytes() for path in folder.glob("*.py")} for folder in folders)
+    assert first and all(other == first for other in others)
+
+
 def test_config_backbone_head_and_processor_load_without_the_package(checkpoint, tmp_path):
     result = run_without_package(checkpoint, tmp_path, SCRIPT)
     assert "REMOTE CODE WORKS" in result.stdout, result.stderr[-3000:]
@@ -182,6 +188,7 @@ def test_config_backbone_head_and_processor_load_without_the_package(checkpoint,
     torch.save(torch.load(checkpoint / "stored.pt"), again / "stored.pt")
     result = run_without_package(again, tmp_path, SCRIPT)
     assert "REMOTE CODE WORKS" in result.stdout, result.stderr[-3000:]
+    assert_same_code(checkpoint, again, again / "again")
 
 
 def test_the_folder_lists_its_whole_code(checkpoint):
@@ -214,6 +221,7 @@ def test_sequence_models_of_continuous_values_load_without_the_package_twice(tmp
     torch.save(torch.load(folder / "stored.pt"), folder / "again" / "stored.pt")
     result = run_without_package(folder / "again", tmp_path, SEQUENCE_SCRIPT)
     assert "REMOTE CODE WORKS" in result.stdout, result.stderr[-3000:]
+    assert_same_code(folder, folder / "again", folder / "again" / "again")
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -272,6 +280,7 @@ def test_graph_heads_and_their_processor_load_without_the_package_twice(tmp_path
     torch.save(torch.load(folder / "stored.pt"), folder / "again" / "stored.pt")
     result = run_without_package(folder / "again", tmp_path, GRAPH_SCRIPT)
     assert "REMOTE CODE WORKS" in result.stdout, result.stderr[-3000:]
+    assert_same_code(folder, folder / "again", folder / "again" / "again")
 
 
 @pytest.mark.parametrize("head", GRAPH_HEADS)

@@ -117,7 +117,7 @@ def test_a_search_among_many_points_is_warned_of(model, batch, monkeypatch):
 
 @pytest.mark.parametrize("value", [0, -1, 2.0, True, "3"])
 def test_set_num_sampled_tokens_refuses(model, value):
-    with pytest.raises(ValueError, match="`num_sampled_tokens` is"):
+    with pytest.raises(ValueError, match="num_sampled_tokens must be an integer of at least 1"):
         model.set_num_sampled_tokens(value)
 
 

@@ -124,7 +124,7 @@ def test_folders_that_do_not_fit(tmp_path):
         with pytest.raises(ValueError, match="test_fraction must be between 0 and 1"):
             load(folder, test_fraction=value)
     for value in (0, -1, 2.5, True):
-        with pytest.raises(ValueError, match="num_mesh_points must be a positive integer"):
+        with pytest.raises(ValueError, match="num_mesh_points must be an integer of at least 1"):
             load(folder, num_mesh_points=value)
 
 

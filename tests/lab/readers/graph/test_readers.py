@@ -194,7 +194,7 @@ def test_degrees_stand_for_absent_labels(tmp_path):
     assert first["node_feat"].tolist() == [[1], [2], [1]] and "edge_attr" not in first
     first = all_rows(load_graph_dataset("mutag", tmp_path, num_folds=2, max_degree=1))[0]
     assert first["node_feat"].tolist() == [[1], [1], [1]]
-    with pytest.raises(ValueError, match="max_degree must be a positive integer"):
+    with pytest.raises(ValueError, match="max_degree must be an integer of at least 1"):
         load_graph_dataset("mutag", tmp_path, max_degree=0)
     with pytest.raises(ValueError, match="node_attributes must be False"):
         load_graph_dataset("mutag", tmp_path, num_folds=2, node_attributes=True)

@@ -52,7 +52,7 @@ def test_modelnet40_meshes_and_the_warning_about_their_number(tmp_path, caplog):
 def test_meshes_that_are_absent_or_damaged(tmp_path):
     with pytest.raises(ValueError, match=r"(?s)ModelNet10.*expected layout.*modelnet\.cs\.princeton\.edu"):
         load_point_cloud_dataset("modelnet10", tmp_path)
-    with pytest.raises(ValueError, match="num_mesh_points must be a positive integer; got 0"):
+    with pytest.raises(ValueError, match="num_mesh_points must be an integer of at least 1; got 0"):
         load_point_cloud_dataset("modelnet10", tmp_path, num_mesh_points=0)
     folder = write_modelnet_meshes(tmp_path, num_train=1)
     path = folder / "sofa" / "train" / "sofa_0001.off"

@@ -104,5 +104,5 @@ def test_jitter_is_as_stated(splits):
 
 def test_numbers_of_rows_are_validated():
     for options in ({"num_train": 0}, {"num_test": -1}, {"num_test": 1.5}, {"num_train": True}):
-        with pytest.raises(ValueError, match=f"{next(iter(options))} must be a positive integer"):
+        with pytest.raises(ValueError, match=f"{next(iter(options))} must be an integer of at least 1"):
             load_point_cloud_dataset("primitives", **options)
