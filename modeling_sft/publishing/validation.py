@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..encoder.pretrained import SFTPreTrainedModel
 from ..hub.folder_errors import FOLDER_ERRORS
+from ..training.loading import load_recipe
 from ..training.recipe import Recipe
 from ..training.run import LOG_NAME
 from ..training.tasks import Task, get_task
@@ -64,7 +65,7 @@ def check_folder(folder: str | Path) -> CheckedFolder:
     path = Path(folder)
     if not (path / "config.json").is_file():
         raise ValueError(f"There is no saved model (config.json) in `folder` {path}.")
-    recipe = Recipe.from_yaml(path)
+    recipe = load_recipe(path)
     if recipe.baseline is not None:
         raise ValueError(f"The model in `folder` is the baseline {recipe.baseline}: only SFT models are published.")
     log = read_json(path / LOG_NAME, ("command", "date", "hardware", "versions"), "scripts/train.py")
