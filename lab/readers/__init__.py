@@ -12,7 +12,6 @@ from .graph.moleculenet import moleculenet_reader, tox21_target_names
 from .graph.peptides_func import peptides_func_target_names, read_peptides_func
 from .graph.tudatasets import OPTIONS as TU_OPTIONS
 from .graph.tudatasets import tu_reader
-from .point_cloud.digits import read_digits
 from .point_cloud.modelnet import read_modelnet10_vox
 from .point_cloud.modelnet_hdf5 import read_modelnet40_hdf5
 from .point_cloud.modelnet_meshes import read_modelnet10, read_modelnet40
@@ -60,7 +59,6 @@ GRAPH_READERS |= {
 }
 
 READERS |= {
-    "digits": ReaderEntry(read_digits),
     "modelnet10": ReaderEntry(read_modelnet10, ("num_mesh_points",)),
     "modelnet10_vox": ReaderEntry(read_modelnet10_vox),
     "modelnet40": ReaderEntry(read_modelnet40, ("num_mesh_points",)),

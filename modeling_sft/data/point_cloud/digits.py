@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeling_sft.data.point_cloud.rows import point_cloud_rows
-from modeling_sft.data.splits import stratified_indices
-from modeling_sft.hub.optional import import_optional
+from ...hub.optional import import_optional
+from ..splits import stratified_indices
+from .rows import point_cloud_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
