@@ -275,7 +275,7 @@ def test_baselines_train_by_the_same_script(data: Path, tmp_path: Path, task: st
 @pytest.mark.parametrize(
     ("task", "columns", "message"),
     [
-        ("graph-classification", ["weight", "length"], "no classes of graphs in its column `y`"),
+        ("graph-classification", ["weight", "length"], "no classes in its column `y`"),
         ("graph-regression", ["smell"], "no lists of numbers in its column `y`"),
         ("node-classification", ["smell"], "no classes of nodes"),
         ("link-prediction", ["smell"], "no pairs of nodes"),
