@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from modeling_sft.data.files import damaged, existing_file
 from modeling_sft.hub.optional import import_optional
 
-from ..contents import check_labels, read_lines
-from .files import check_clouds
+from ..contents import check_labels
+from .files import check_clouds, read_lines
 
 MAX_COMPRESSION = 1032
 """Deflate cannot compress further, so a larger array is a damaged shape."""

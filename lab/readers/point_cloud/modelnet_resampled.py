@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from modeling_sft.data.files import damaged, dataset_folder, existing_file
 from modeling_sft.data.point_cloud.rows import CloudFile, point_cloud_features, rows_of_files
 
-from ..contents import read_lines
-from .files import read_class_names, read_table, warn_if_incomplete
+from .files import read_class_names, read_lines, read_table, warn_if_incomplete
 from .modelnet_names import MODELNET10_CLASSES, MODELNET40_CLASSES
 
 if TYPE_CHECKING:

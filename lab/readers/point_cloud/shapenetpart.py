@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from modeling_sft.data.files import damaged, existing_file
 from modeling_sft.data.point_cloud.rows import CloudFile, point_cloud_features, point_cloud_rows, rows_of_files
 
-from ..contents import read_lines
-from .files import read_table, warn_if_incomplete
+from .files import read_lines, read_table, warn_if_incomplete
 from .hdf5 import listed_files, read_hdf5_clouds
 
 if TYPE_CHECKING:
