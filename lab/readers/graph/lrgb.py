@@ -35,9 +35,9 @@ class LRGBSet(NamedTuple):
     node_feat: tuple[int, str]
     edge_attr: tuple[int, str]
     num_targets: int = 0
-    """Several labels or targets per graph."""
+    """Number of labels or targets of a graph."""
     num_node_classes: int = 0
-    """Classes of the nodes; without both, links are to be predicted."""
+    """Number of classes of nodes; a set without targets and classes is for link prediction."""
 
 
 SETS = {

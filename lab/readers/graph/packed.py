@@ -36,7 +36,7 @@ class PackedGraphs(NamedTuple):
 
 
 ReadPacked = Callable[..., PackedGraphs]
-"""Called with files and, by name, options."""
+"""A function that is called with files, and with options by name."""
 
 
 def check_packed(path: Path, graphs: PackedGraphs) -> PackedGraphs:

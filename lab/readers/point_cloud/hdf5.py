@@ -18,7 +18,7 @@ from ..contents import check_labels, read_lines
 from .files import check_clouds
 
 MAX_COMPRESSION = 1032
-"""Deflate cannot compress further, so a larger array is a damaged shape."""
+"""Largest factor of deflate: an array that is larger than its data times this has a damaged shape."""
 
 
 def read_hdf5(path: Path, names: Iterable[str], optional_names: Iterable[str] = ()) -> dict[str, NDArray[Any]]:

@@ -24,9 +24,9 @@ JITTER = 0.01
 SEED = 2024
 
 ALONG_X = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
-"""Turns z into x."""
+"""Rotation that turns z into x."""
 ACROSS_Y = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
-"""Turns z into -y: a ring about z then stands upright in the plane of x and z."""
+"""Rotation that turns z into -y, so that a ring about z stands upright in the plane of x and z."""
 
 # Parts that touch overlap by this length, so that no face between them stays visible.
 OVERLAP = 0.02
@@ -179,4 +179,4 @@ CATEGORIES: dict[str, tuple[Callable[[np.random.RandomState], list[Part]], tuple
     "rocket": (_rocket, ("nose", "body", "fins")),
     "table": (_table, ("top", "legs")),
 }
-"""What assembles each category, and the names of its parts."""
+"""The function that assembles each category, and the names of its parts."""
