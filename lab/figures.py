@@ -16,9 +16,9 @@ def plot_sampled_tokens(
     """Draw one cloud per layer, with the points that the layer sampled in colour.
 
     Args:
-        points: (N, 3) coordinates; drawn in the plane if all third coordinates are equal.
-        sampled_tokens: for each layer the indices of the sampled points, any shape; indices outside 0 .. N-1 (unused
-            slots and extra tokens) are left out.
+        points: (N, 3) coordinates; they are drawn in the plane if all third coordinates are equal.
+        sampled_tokens: for each layer the indices of the sampled points, in any shape; indices outside 0 .. N-1
+            (unused slots and extra tokens) are left out.
         path: image file to write.
         title: text above the panels.
     """

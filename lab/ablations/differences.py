@@ -50,7 +50,7 @@ def ordered_variants(comparison: Mapping[str, Any]) -> list[tuple[str, Mapping[s
 
 
 def reference_of(comparison: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The variant that the others are compared with; None if it is not among the finished ones."""
+    """The variant that the others are compared with; None if it is not finished yet."""
     variant = ordered_variants(comparison)[0][1]
     return variant if variant["is_reference"] else None
 
@@ -66,7 +66,7 @@ def difference_of(
         reference: the reference.
 
     Returns:
-        `Difference` or `None`: None where they have no seed in common.
+        `Difference` or `None`: None if the two have no seed in common.
     """
     setting = inference_label(entry["settings"])
     base: dict[Any, float] = {}

@@ -25,17 +25,17 @@ _COLUMNS = 2
 def plot_ablation(results: Mapping[str, Any], path: str | Path) -> None:
     """Draw one panel per comparison.
 
-    A variant is a row: its differences from the reference, which is the dashed line, as a faint dot per seed, a mark
-    at the mean, and the 95 % confidence interval as a bar; marks and colours tell settings of inference apart. Several
-    K of inference are drawn as one curve per variant instead, K on a logarithmic axis. There, and where the reference
-    is missing, values themselves are shown, with bars of one standard deviation to either side.
+    Each variant has a row with its differences from the reference, which is the dashed line: a faint dot per seed, a
+    mark at the mean, and a bar for the 95 % confidence interval. Marks and colours tell settings of inference apart.
+    If the settings are several K, each variant is a curve over a logarithmic K axis instead. The curves, and panels
+    without a reference, show the values themselves, with bars of one standard deviation to either side.
 
     Args:
         results: what [`ablate`] returned.
         path: image file to write.
     """
     comparisons = list(results["comparisons"].values())
-    # Of an unfinished study: a reference that nothing can be compared with yet is left out.
+    # An unfinished study may have comparisons with one variant only: they are left out, unless there are no others.
     comparisons = [each for each in comparisons if len(each["variants"]) > 1] or comparisons
     columns = min(_COLUMNS, len(comparisons))
     groups = [comparisons[start : start + columns] for start in range(0, len(comparisons), columns)]
@@ -68,7 +68,7 @@ def _settings(comparison: Mapping[str, Any]) -> list[str]:
 
 
 def _is_curve(comparison: Mapping[str, Any]) -> bool:
-    """Whether the settings of inference are several K, and nothing else."""
+    """Whether the settings of inference differ in K only."""
     entries = [entry for variant in comparison["variants"].values() for entry in variant["inference"]]
     return len(_settings(comparison)) > 1 and all(list(e["settings"]) == ["num_sampled_tokens"] for e in entries)
 
@@ -113,7 +113,7 @@ def _plot_curves(axes: Axes, comparison: Mapping[str, Any], factor: float) -> No
     numbers = sorted(choices - {ALL_TOKENS})
     positions: dict[Any, float] = {k: math.log2(k) for k in numbers}
     if ALL_TOKENS in choices:
-        # How many tokens these are may differ from row to row: they stand one step behind the largest K.
+        # "All tokens" is a different number in each row, so it gets the place one step behind the largest K.
         positions[ALL_TOKENS] = positions[numbers[-1]] + 1 if numbers else 0.0
     for number, (label, variant) in enumerate(ordered_variants(comparison)):
         color, marker = _style(number)

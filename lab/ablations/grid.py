@@ -39,8 +39,8 @@ def grid_averages(comparison: Mapping[str, Any]) -> list[Average]:
         comparison: a comparison, as [`ablate`] returned it. Of settings of inference the first one is the reference's.
 
     Returns:
-        `list[Average]`: In the order of the grid; empty unless the comparison holds all products of several settings
-        with several values, and every evaluation of every seed.
+        `list[Average]`: In the order of the grid. The list is empty unless the comparison has several settings with
+        several values each, contains all products of these values, and has every evaluation of every seed.
     """
     cells = [
         (_settings_of(variant) | {INFERENCE: inference_label(entry["settings"])}, values_by_seed(variant, entry))
@@ -48,7 +48,7 @@ def grid_averages(comparison: Mapping[str, Any]) -> list[Average]:
         for entry in variant["inference"]
     ]
     pandas = import_optional("pandas", "train")
-    # One row per evaluation, and NaN where it lacks a setting or a seed.
+    # Each evaluation is a row; it has NaN where it lacks a setting or a seed.
     settings, values = pandas.DataFrame([each for each, _ in cells]), pandas.DataFrame([each for _, each in cells])
     numbers, reference = settings.nunique(), reference_of(comparison)
     is_full = all(table.size > 0 and table.notna().to_numpy().all() for table in (settings, values))

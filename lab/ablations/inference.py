@@ -1,4 +1,4 @@
-"""What an ablation changes about a trained model, on the same weights: how and how many tokens it selects."""
+"""What an ablation changes about a trained model without new weights: how it selects tokens, and how many."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_inference(inference: Any, where: str) -> tuple[dict[str, Any], ...]:
     Args:
         inference: of `sampling_inference` (`"systematic"` or `"topk"`) and `num_sampled_tokens` (a K, or `"all"`),
             each a value or a list of them. None or an empty mapping leaves the model as it was trained.
-        where: where it stands, for messages.
+        where: where the mapping stands, for error messages.
 
     Raises:
         ValueError: if a name or a value is unknown, or values are missing or repeat.
@@ -54,14 +54,14 @@ def inference_label(setting: Mapping[str, Any]) -> str:
 
 
 def use_sampler(model: Any, sampler: str | None) -> None:
-    """Let a model choose tokens by a function of `SAMPLERS`; None leaves it the learned sampler."""
+    """Let a model choose tokens by a function of `SAMPLERS`; with None it keeps the learned sampler."""
     if sampler is not None:
         model.set_sampler(SAMPLERS[sampler])
 
 
 @contextmanager
 def inference_setting(model: Any, setting: Mapping[str, Any]) -> Iterator[None]:
-    """Let a model select tokens as a setting of [`read_inference`] says, and as before after the context."""
+    """A context in which a model selects tokens as a setting of [`read_inference`] says."""
     previous = {name: getattr(model.config, name) for name in setting}
     hooks = []
     try:
@@ -80,6 +80,6 @@ def inference_setting(model: Any, setting: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _take_all(sampler: SFTSampler, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    # Known batch by batch: slots beyond the longest row would only cost memory.
+    # K is set anew for each batch, to the length of its longest row: more slots would only cost memory.
     hidden_states, mask, _, *others = arguments
     return hidden_states, mask, hidden_states.shape[1] + sampler.config.num_extra_tokens, *others

@@ -36,7 +36,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
     """Read the results that [`ablate`] wrote.
 
     Raises:
-        ValueError: if there is no such file, or it holds something else.
+        ValueError: if there is no such file, or it does not hold results.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,9 +58,9 @@ def read_results(path: str | Path) -> dict[str, Any]:
 def format_ablation(results: Mapping[str, Any]) -> str:
     """Lay out the results of [`ablate`]: one Markdown table per comparison, the reference's row first and bold.
 
-    Behind a grid, a second table has each setting averaged over the others. Fractions are in percent, differences in
-    points. Behind a mean, `±` is the standard deviation between seeds; behind a difference, half of the 95 %
-    confidence interval of its mean over seeds.
+    A grid gets a second table, which averages each setting over the others. Fractions are in percent, differences in
+    points. The number after `±` is the standard deviation between seeds for a mean, and half of the 95 % confidence
+    interval of the mean over seeds for a difference.
     """
     sections = (_section(comparison, results) for comparison in results["comparisons"].values())
     return "\n\n".join("\n".join(section) for section in sections)
@@ -126,7 +126,7 @@ def _section(comparison: Mapping[str, Any], results: Mapping[str, Any]) -> Itera
 
 
 def _machines(hardware: Sequence[str]) -> str:
-    """The machines of a study; several with the letters that mark their processor times."""
+    """The machines of a study; if there are several, with the letters that mark their processor times."""
     if len(hardware) == 1:
         return hardware[0]
     marked = (f"{name} ({letter})" for letter, name in zip(ascii_lowercase, hardware, strict=False))

@@ -38,9 +38,9 @@ def ablate(
     """Train every variant of a study once per seed, and evaluate it on the validation split.
 
     The test split is not touched. Variants that come to the same recipe and sampler are trained once. A run is written
-    to `output_dir/LABEL-seedS-HASH`, without its checkpoints once it is evaluated, and `output_dir/results.json` after
-    every run, from all runs that are finished by then: parts of a study (`only`) may run side by side in one folder
-    (`resume`), as long as no run is in two of them.
+    to `output_dir/LABEL-seedS-HASH`; its checkpoints are deleted once it is evaluated. `output_dir/results.json` is
+    written after every run, from all runs that are finished by then. So parts of a study (`only`) may run side by side
+    in one folder (`resume`), as long as no two parts share a run.
 
     Args:
         study: what to compare.
@@ -50,11 +50,11 @@ def ablate(
         resume: keep the runs that are finished, and continue one that was interrupted.
 
     Returns:
-        `dict`: `comparisons` maps names to `title` and `variants`; a variant holds `is_reference`, its settings, for
-        each finished seed `training_cpu_seconds`, `hardware` and `final_training_loss`, and under `inference` for each
-        setting the `values` of the metric per seed, their `mean`, and their standard deviation `std` (divisor n - 1;
-        None for one value). Beside it the metric, the number of validation examples, `hardware` (all machines, that of
-        the first run first), and date and versions of the last run.
+        `dict`: `comparisons` maps names to `title` and `variants`. A variant holds `is_reference`, its settings, and
+        for each finished seed `training_cpu_seconds`, `hardware` and `final_training_loss`. Its `inference` has for
+        each setting the `values` of the metric per seed, their `mean`, and their standard deviation `std` (divisor
+        n - 1; None for one value). Further keys hold the metric, the number of validation examples, `hardware` (all
+        machines, the machine of the first run first), and date and versions of the last run.
 
     Raises:
         ValueError: if the folder is in use, a comparison is unknown, or a recipe does not fit the data.
@@ -67,7 +67,7 @@ def ablate(
     tqdm = import_optional("tqdm.auto", "train").tqdm
     for run, settings in tqdm(planned.values(), desc=f"runs of {study.name}", unit="run"):
         _run(run, settings, output_dir, data_dir)
-        # All that lies in the folder: other parts of the study are kept, also those that run side by side.
+        # The results cover all runs in the folder, so other parts of the study stay in, also those still running.
         finished = {key: result for key, (each, _) in whole.items() if (result := _finished(each, output_dir))}
         results = _results(study, finished)
         replace_text(output_dir / RESULTS_NAME, json.dumps(results, indent=2) + "\n")
@@ -75,21 +75,21 @@ def ablate(
 
 
 def _run(run: Run, settings: Sequence[dict[str, Any]], output_dir: Path, data_dir: str | Path | None) -> None:
-    """Train and evaluate what is not yet done of a run."""
+    """Train and evaluate a run, except for what is already done."""
     folder = _folder_of(run, output_dir)
     result = _finished(run, output_dir)
     known = [] if result is None else result["evaluations"]
     missing = [setting for setting in settings if all(entry["settings"] != setting for entry in known)]
     if result is None or missing:
-        # What the run was started with: the same settings, though the study may now spell them in another way.
+        # Continue with the recipe that the run started with: the study may now spell the same settings differently.
         started = folder / RECIPE_NAME
         recipe = Recipe.from_yaml(started) if started.is_file() else run.recipe
-        # A finished training comes back as its log.
+        # If the training is finished, this only returns its log.
         log = train(recipe, folder, data_dir, folder.is_dir(), prepare_model=partial(use_sampler, sampler=run.sampler))
         evaluations, num_examples = _evaluate(run, folder, missing, data_dir)
         losses = [entry["loss"] for entry in log["log_history"] if "loss" in entry]
         result = {
-            # The machine is that of the training, whose time it explains.
+            # Name the machine of the training, as it explains the training's time, not the machine of this evaluation.
             **(describe_environment() if result is None else result),
             "label": run.label,
             "sampler": run.sampler,
@@ -113,7 +113,7 @@ def _evaluate(
     use_sampler(evaluator.model, run.sampler)
     evaluations = []
     for setting in settings:
-        # A random sampler draws from the global generator.
+        # A random sampler draws from the global generator, so seed it here and restore it afterwards.
         with torch.random.fork_rng(), inference_setting(evaluator.model, setting):
             torch.manual_seed(run.recipe.seed)
             metrics = evaluator.compute_metrics(evaluator.predict(data))
@@ -122,7 +122,7 @@ def _evaluate(
 
 
 def _folder_of(run: Run, output_dir: Path) -> Path:
-    # The hash says what a run is, so that a label can be changed later.
+    # The hash identifies a run, so that its label can be changed later.
     return next(output_dir.glob(f"*-{run.key}"), output_dir / run.folder)
 
 

@@ -1,4 +1,4 @@
-"""Study files: which changes of one recipe an ablation compares, and the trainings that this takes."""
+"""Study files: which changes of one recipe an ablation compares, and which trainings it needs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Run:
     """One training: a recipe with its seed, and a sampler in place of the learned one.
 
     Args:
-        label: what its first use in the study calls it.
+        label: the label of the first variant in the study that uses it.
         recipe: what to train.
         sampler: name in `SAMPLERS`; None for the learned sampler.
     """
@@ -39,10 +39,10 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Short hash of all that decides the result; settings that are defaults count as if they were written."""
+        """Short hash of everything that decides the result; a default counts as if it were written in the study."""
         recipe = self.recipe.to_dict()
         config = get_task(self.recipe.task).model_class_of(self.recipe).config_class(**self.recipe.model)
-        # Fields that the data decide would differ from nothing, and versions of libraries are no settings.
+        # Hash the configuration with all defaults filled in; code references and library versions do not count.
         recipe["model"] = {
             name: value for name, value in config.to_dict().items() if name not in ("auto_map", "transformers_version")
         }
@@ -51,7 +51,7 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """Name of its folder."""
+        """Name of the run's folder."""
         label = re.sub(r"[^a-z0-9.]+", "-", self.label.lower()).strip("-.") or "variant"
         return f"{label[:60]}-seed{self.recipe.seed}-{self.key}"
 
@@ -64,7 +64,7 @@ class Variant:
         label: its name in tables and plots.
         overrides: dotted assignments beside the study's.
         sampler: name in `SAMPLERS`.
-        inference: settings that the trained weights are evaluated under; an empty one is as trained.
+        inference: settings that the trained weights are evaluated under; an empty one leaves the model as trained.
         runs: one per seed.
         is_reference: whether it is the study's recipe without a change.
     """
@@ -79,7 +79,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Variants that belong side by side."""
+    """Variants to show side by side."""
 
     title: str
     variants: tuple[Variant, ...]
@@ -114,10 +114,10 @@ class Study:
                 `seeds`, `inference` and `comparisons`, each with a `title`, its own `inference`, and `variants` (label
                 -> overrides, or label -> `overrides`, `sampler`, `inference`) or a `grid` (dotted name -> values, of
                 which all products are taken). `inference` maps `sampling_inference` and `num_sampled_tokens` (a K, or
-                `"all"`) to values; the innermost one holds.
+                `"all"`) to values; where several levels set it, the innermost one counts.
 
         Raises:
-            ValueError: if the file is missing or no YAML, a name is unknown, a value or a recipe is not valid, or two
+            ValueError: if the file is missing or not YAML, a name is unknown, a value or a recipe is not valid, or two
                 variants of a comparison have one label.
         """
         path = Path(path)
@@ -160,7 +160,7 @@ class Study:
         for name in only:
             if name not in self.comparisons:
                 raise ValueError(f"There is no comparison `{name}`; there are {', '.join(self.comparisons)}.")
-        # The label is that of the first use in the whole study, whatever part of it is run.
+        # A run takes the label of its first use in the whole study, even if only a part of the study is run.
         variants = [variant for comparison in self.comparisons.values() for variant in comparison.variants]
         first = {run.key: run for variant in reversed(variants) for run in reversed(variant.runs)}
         planned: dict[str, tuple[Run, list[dict[str, Any]]]] = {}
@@ -174,7 +174,7 @@ class Study:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads the comparisons of a study: how its recipes are built, its seeds, and the key of the reference."""
+    """Reads the comparisons of a study; it knows how recipes are built, the seeds, and the key of the reference."""
 
     build: Callable[[Sequence[str], Any], Recipe]
     seeds: Sequence[Any]
@@ -243,7 +243,7 @@ def _grid_variants(grid: Mapping[str, Any], where: str) -> dict[str, list[str]]:
 
 
 def _yaml(value: Any) -> str:
-    """A value as an override writes it: JSON is YAML."""
+    """A value as an override writes it: as JSON, which is valid YAML."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -252,7 +252,7 @@ def _overrides(value: Any, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise ValueError(f"`overrides` of {where} must be a list such as [model.hidden_size=64], got {value!r}.")
     for override in value:
-        # A seed here would train one seed several times under different names.
+        # An override of the seed would train the same seed several times, under the names of different seeds.
         if override.partition("=")[0].strip() == "seed":
             raise ValueError(f"`overrides` of {where} set `seed`: use the study's `seeds`.")
     return tuple(value)
@@ -272,7 +272,7 @@ def _known_names(names: Mapping[str, Any], known: Sequence[str], where: str) -> 
 
 
 def _canonical(value: Any) -> Any:
-    """The value with whole floats as integers: 1 and 1.0 are one setting."""
+    """The value with whole floats turned into integers, so that 1 and 1.0 are one setting."""
     if isinstance(value, Mapping):
         return {str(name): _canonical(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):

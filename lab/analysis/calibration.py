@@ -23,7 +23,7 @@ def reliability_bins(confidence: ArrayLike, correct: ArrayLike, num_bins: int = 
         num_bins: M; bin m holds confidences in ((m - 1) / M, m / M], the first one 0 as well.
 
     Returns:
-        For each bin "lower", "upper", "count", and the means "confidence" and "accuracy", None where it is empty.
+        For each bin "lower", "upper", "count", and the means "confidence" and "accuracy"; None in an empty bin.
 
     Raises:
         ValueError: for empty input, shapes that differ, or confidences outside 0 to 1.
@@ -62,9 +62,9 @@ def expected_calibration_error(bins: list[dict[str, Any]]) -> float:
 def measure_calibration(answers: Answers) -> dict[str, Any]:
     """Measure how far probabilities can be believed.
 
-    Of one class per row, the confidence is the probability of the predicted class, and the accuracy whether it is
-    right. Of several labels, all known ones count alike: the confidence is the probability that the label is there,
-    and the accuracy how often it is.
+    With one class per row, the confidence is the probability of the predicted class, and the accuracy tells whether
+    that class is right. With several labels, every known label is a prediction: the confidence is the probability that
+    the row has the label, and the accuracy is how often rows have it.
 
     Args:
         answers: of n rows.

@@ -48,7 +48,7 @@ class AnalysisSection(CardSection):
         return "\n".join(lines)
 
     def check(self, text: str, content: Mapping[str, Any] | None) -> None:
-        """Check that every number in the tables of these sections has a source in the same section of the analysis."""
+        """Check that every number in the tables of these sections also stands in the same section of the analysis."""
         for section, heading in _HEADINGS.items():
             numbers = numbers_of({ANALYSIS_NAME: {section: (content or {}).get(section)}})
             number = unsourced_number(rows_under(text, heading), numbers)
@@ -99,7 +99,7 @@ def _markdown(table: Sequence[Sequence[str]]) -> list[str]:
     names = [column for column, title in enumerate(table[0]) if title in ("true class", "predicted class", "label")]
     lines = [_line(table[0]), "|---" * len(table[0]) + "|"]
     for row in table[1:]:
-        # As code: a class may be named by a number, which is no result.
+        # Names are set as code: a class may be named by a number, which the check must not take for a result.
         lines.append(_line([f"`{cell}`" if column in names else cell for column, cell in enumerate(row)]))
     return lines
 

@@ -1,7 +1,7 @@
-"""Changes of single rows that leave their labels as they are: points, edges, characters or steps go, noise comes.
+"""Changes of single rows that keep their labels: leave out points or edges, blank steps, swap characters, add noise.
 
-Each is a function of the row and a generator, and returns a new row: the arrays of the old one stay as they are. Under
-the same generator a larger fraction changes what a smaller one does, and more.
+Each change is a function of a row and a generator. It returns a new row and leaves the arrays of the old one alone.
+With the same generator, a larger fraction changes all that a smaller fraction changes, and more.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def drop_points(
     """Leave out points, with their normals, features and labels.
 
     Args:
-        row: `points` (n, 3) and, where there are some, the other columns of points, of length n.
+        row: `points` (n, 3) and any other columns of points, of length n.
         rng: chooses the points.
         fraction: share to leave out, below 1; at least one point stays.
-        num_points: points that the processor keeps of larger clouds; the fraction is then one of these.
+        num_points: the number of points that the processor keeps of a larger cloud; the fraction then refers to it.
     """
     total = len(row["points"])
     present = total if num_points is None else min(total, num_points)
@@ -71,7 +71,7 @@ def add_noise(row: Mapping[str, Any], rng: np.random.Generator, fraction: float)
 
 
 def blank_steps(row: Mapping[str, Any], rng: np.random.Generator, fraction: float) -> Row:
-    """Set a fraction of the steps of `values` (L, F) to 0: whole lines where L is that of a square image."""
+    """Set a fraction of the steps of `values` (L, F) to 0, in whole lines if L is the length of a square image."""
     values = np.array(row["values"])
     side = math.isqrt(len(values))
     line = side if side * side == len(values) else 1

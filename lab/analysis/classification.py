@@ -32,7 +32,7 @@ class Answers(NamedTuple):
 
     Attributes:
         kind: `"single"`, one class per row, or `"multi"`, several labels.
-        probabilities: (n, C) float64; of one class per row they sum to 1.
+        probabilities: (n, C) float64; for `"single"`, each row sums to 1.
         labels: (n,) int64 classes, or (n, C) float64 of 0, 1 and NaN for unknown labels.
     """
 
@@ -45,7 +45,7 @@ def answers_of(prediction: EvalPrediction, kind: Kind) -> Answers:
     """Turn the logits of a whole split into probabilities, and mark unknown labels.
 
     Raises:
-        ValueError: if there are logits that are not finite, or no labels are known.
+        ValueError: if a logit is not finite, or all labels are unknown.
     """
     logits = np.asarray(prediction.predictions, dtype=np.float64)
     if not np.isfinite(logits).all():

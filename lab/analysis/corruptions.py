@@ -1,4 +1,4 @@
-"""Which corruptions a model is tested under: by its task and its data, of growing severity."""
+"""The corruptions that a model is tested under: its task and data decide which, and each grows in severity."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .changes import (
 
 SHORTEST_TEXT = 128
 
-# The value of an expression depends on each of its symbols, and whether two points are linked on each of the lines.
+# Each symbol of an expression may change its value, and each line of an image may hold the path between two points.
 _CHANGES_LABELS = {
     "listops": {"length", "replaced_characters"},
     "lra_listops": {"length", "replaced_characters"},
@@ -42,7 +42,7 @@ class Setting(NamedTuple):
     """One severity of a corruption.
 
     Attributes:
-        severity: 0 for rows as they are, larger for worse.
+        severity: 0 for rows as they are; a larger number is a stronger corruption.
         name: what is done, in words.
         corrupt: function of rows and a seed that returns rows.
     """
@@ -56,7 +56,7 @@ class CorruptedRows:
     """Rows of a data set, each changed at random.
 
     Args:
-        rows: indexable rows, which stay as they are.
+        rows: indexable rows; they are not changed themselves.
         change: function of a row and a generator that returns a new row.
         seed: row i is changed by a function of (seed, i).
     """
@@ -82,11 +82,11 @@ def corruptions_of(task: Task, dataset: str, rows: Any, processor: Any) -> dict[
     Args:
         task: what the model was trained for.
         dataset: name of the data set.
-        rows: the rows, of which texts are measured.
-        processor: the model's, whose limits decide what a row is to the model.
+        rows: the rows; texts among them are measured.
+        processor: the model's processor, which may shorten rows for the model.
 
     Returns:
-        `dict`: Lists of settings by corruption; empty where the task or the data have none.
+        `dict`: Lists of settings by corruption; empty if none fits the task and the data.
     """
     found: dict[str, list[Setting]] = {}
     if isinstance(task, PointCloudTask):
@@ -138,7 +138,7 @@ def _fractions(change: Callable[..., Row], fractions: Sequence[float]) -> list[S
 def _settings(
     change: Callable[..., Row], argument: str, values: Sequence[tuple[Any, str]], unchanged: str
 ) -> list[Setting]:
-    """Severities that count the steps from rows as they are."""
+    """Severities that count 0, 1, 2, ..., with the unchanged rows as 0."""
     return [
         Setting(0, unchanged, _unchanged),
         *(

@@ -1,6 +1,6 @@
 """Where a model fails: which classes it confuses, which examples it gets wrong, which labels it cannot tell.
 
-Examples are named by their index in the split alone: data sets have licences of their own.
+Examples are named by their index in the split, never copied: data sets have licences of their own.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def find_failures(answers: Answers, names: Sequence[str], indices: Sequence[int]
         `dict`: For one class per row "classes", "confusion_matrix" (C, C) with true classes down and predicted ones
         across, "confusions" (the 5 most frequent pairs of "true" and "predicted" names with their "count"),
         "num_wrong" and "examples" (the 12 most confident wrong ones: "index", "true", "predicted", "confidence").
-        For several labels "labels": of each the "name", how many examples are "known" and "positive",
-        "average_precision" and "roc_auc", None where these are not defined.
+        For several labels "labels": each has its "name", how many examples are "known" and "positive", and
+        "average_precision" and "roc_auc", which are None if they are not defined.
     """
     if answers.kind == "multi":
         return {"labels": [_label_failures(answers, column, name) for column, name in enumerate(names)]}

@@ -22,7 +22,7 @@ MOST_NAMED_CLASSES = 20
 
 
 def plot_analysis(report: dict[str, Any], task: Task, path: Path) -> None:
-    """Draw the metric against K, a curve per corruption and the reliability diagram; nothing without these.
+    """Draw the metric against K, a curve per corruption and the reliability diagram, as far as the report has them.
 
     Args:
         report: what [`analyze`] returns.
@@ -41,7 +41,7 @@ def plot_analysis(report: dict[str, Any], task: Task, path: Path) -> None:
 
 
 def plot_failures(failures: dict[str, Any], rows: Sequence[Any], path: Path) -> None:
-    """Draw the wrong examples where they are clouds or images, else the confusion matrix or a bar per label.
+    """Draw the wrong examples if they are clouds or images, otherwise the confusion matrix or a bar per label.
 
     Args:
         failures: what [`find_failures`] returns.
@@ -146,7 +146,7 @@ def _draw_cloud(axes: Axes, row: Any) -> None:
     if np.ptp(points[:, 2]) == 0:
         across, up = points[:, 0], points[:, 1]
     else:
-        # Seen from the side and a little from above, z upwards.
+        # The view is from the side and a little from above, with z upwards.
         turn, tilt = np.radians(30), np.radians(20)
         across = points[:, 0] * np.cos(turn) + points[:, 1] * np.sin(turn)
         depth = points[:, 1] * np.cos(turn) - points[:, 0] * np.sin(turn)

@@ -46,17 +46,17 @@ def analyze(
         folder: folder with a model, its processor and `recipe.yaml`.
         data_dir: where the data sets lie.
         split: `"test"` or `"validation"` (the split that the recipe held out).
-        max_examples: analyze that many rows, drawn by the seed, in place of all.
+        max_examples: analyze that many rows, drawn by the seed, instead of all.
         seed: seeds corruptions and the choice of rows.
         batch_size: items per batch.
         only: sections to make, of `SECTIONS`; by default all that the task has.
-        output_dir: where to write; the model's folder by default. What an earlier analysis wrote there is replaced.
+        output_dir: where to write; the model's folder by default. An earlier analysis there is replaced.
         progress: called with one line before each step.
 
     Returns:
-        `dict`: One key per section, as docs/publishing.md describes them; beside them model, task, data set, split,
-        number of examples, seed, settings, date, command, versions and hardware. Numbers that are not defined are
-        None.
+        `dict`: One key per section, as docs/publishing.md describes them; further keys hold model, task, data set,
+        split, number of examples, seed, settings, date, command, versions and hardware. Numbers that are not defined
+        are None.
 
     Raises:
         ValueError: if the folder, the split, the data or an argument does not fit.
@@ -87,7 +87,7 @@ def analyze(
     target = Path(folder if output_dir is None else output_dir)
     target.mkdir(parents=True, exist_ok=True)
     progress("drawing the figures")
-    # A figure of an earlier analysis would not belong to the numbers.
+    # Delete the figures of an earlier analysis: they would not match the new numbers.
     for name in (ANALYSIS_FIGURE, FAILURES_FIGURE):
         (target / name).unlink(missing_ok=True)
     plot_analysis(report, evaluator.task, target / ANALYSIS_FIGURE)
@@ -106,11 +106,11 @@ class Analysis:
         evaluator: the model.
         data_dir: where the data sets lie.
         max_examples: rows to draw; all by default.
-        seed: of all that is drawn.
+        seed: seeds everything that is drawn.
         progress: called with one line before each step.
 
     Raises:
-        ValueError: if the data cannot be read or does not fit, or in several processes.
+        ValueError: if the data cannot be read or does not fit, or if several processes run.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Analysis:
 
     @cached_property
     def corruptions(self) -> dict[str, list[Setting]]:
-        """Those of the task and the data."""
+        """The corruptions that fit the task and the data."""
         evaluator = self.evaluator
         return corruptions_of(evaluator.task, evaluator.recipe.dataset["name"], self.rows, evaluator.processor)
 
@@ -153,7 +153,7 @@ class Analysis:
 
     @cached_property
     def prediction(self) -> EvalPrediction:
-        """Of the rows as they are, with the trained K."""
+        """The prediction of the rows as they are, with the trained K."""
         data = self.data
         self.progress("predicting the data as it is")
         return self.evaluator.predict(data)
@@ -166,7 +166,7 @@ class Analysis:
 
     @property
     def available(self) -> list[str]:
-        """Names of the sections that the task and the data have."""
+        """Names of the sections that the task and the data allow."""
         has = {
             "sampled_tokens": self.trained_k is not None,
             "robustness": bool(self.corruptions),
@@ -181,7 +181,7 @@ class Analysis:
         return self.rows[int(np.searchsorted(self.indices, index))]
 
     def sampled_tokens(self) -> list[dict[str, Any]]:
-        """Metrics for K = 16, 32, 64, ..., the trained K, and as many as the longest input has; K is restored."""
+        """Metrics for K = 16, 32, 64, ..., the trained K, and all tokens of the longest input; K is restored."""
         assert self.trained_k is not None
         extra = getattr(self.evaluator.model.config, "num_extra_tokens", 0)
         whole = extra + max(_length_of(self.data[index]) for index in range(len(self.data)))
@@ -203,7 +203,7 @@ class Analysis:
         return results
 
     def robustness(self) -> dict[str, list[dict[str, Any]]]:
-        """Metrics under each severity of each corruption, that of the rows as they are first."""
+        """Metrics under each severity of each corruption, starting with the rows as they are."""
         results: dict[str, list[dict[str, Any]]] = {}
         for name, settings in self.corruptions.items():
             results[name] = []

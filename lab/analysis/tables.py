@@ -1,4 +1,4 @@
-"""An analysis as tables, also for the terminal."""
+"""An analysis as tables, for the card and the terminal."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,14 +18,14 @@ def metric_columns(task: str, entry: dict[str, Any]) -> dict[str, str]:
 
 
 def format_metric(task: str, name: str, value: float | None) -> str:
-    """A metric as tables show it: `97.22` for a fraction, four decimals otherwise, `-` where it is not defined."""
+    """A metric as tables show it: `97.22` for a fraction, four decimals otherwise, `-` if it is not defined."""
     if value is None:
         return "-"
     return f"{value:.4f}" if name in get_task(task).plain_metrics else f"{100 * value:.2f}"
 
 
 def format_share(value: float | None) -> str:
-    """A fraction with four decimals, `-` where it is not defined."""
+    """A fraction with four decimals, or `-` if it is not defined."""
     return "-" if value is None else f"{value:.4f}"
 
 

@@ -17,9 +17,9 @@ NUM_TIMED = 10
 def measure_throughput(
     model: Any, data: Dataset, collate: Callable[[list[dict]], dict], batch_size: int, seed: int
 ) -> dict[str, Any]:
-    """Time forward passes one example at a time and in batches: the median of 10 batches, after 2 that warm up.
+    """Time forward passes of single examples and of batches: the median of 10 batches, after 2 batches of warm-up.
 
-    Preparation, padding and the transfer to the device are not timed. Padding is computed and not counted.
+    Preparation, padding and the transfer to the device are not timed. Padding tokens are computed, but not counted.
 
     Args:
         model: model on the device to measure.
@@ -51,7 +51,7 @@ def _time_batches(model: Any, data: Any, collate: Callable[..., Any], order: Any
     seconds, tokens = [], []
     for number, chosen in enumerate(np.resize(order, (NUM_WARM_UP + NUM_TIMED, size))):
         batch = collate([data[int(index)] for index in chosen])
-        # With labels the model would compute a loss as well.
+        # Labels are left out: with them the model would compute a loss as well.
         inputs = {name: value.to(device) for name, value in batch.items() if name != "labels"}
         elapsed = _seconds_of(model, inputs, device)
         if number >= NUM_WARM_UP:

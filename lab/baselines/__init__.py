@@ -1,4 +1,4 @@
-"""Models of other authors that recipes can train in place of SFT. Importing this package makes them known by name."""
+"""Models of other authors that recipes can train instead of SFT; importing this package registers their names."""
 
 from modeling_sft.training.tasks import register_baseline
 

@@ -1,6 +1,6 @@
 """GINE and GPS from PyTorch Geometric behind the inputs and the readout of SFT's graph classifier.
 
-Layers are those of GPS's paper (arXiv 2205.12454): batch norm behind every residual sum, ReLU inside.
+The layers follow the paper on GPS (arXiv 2205.12454), with a batch norm after every residual sum and ReLU inside.
 """
 
 from typing import Any
@@ -36,8 +36,8 @@ class GINEStack(nn.Module):
         """Map the states `(n, D)` of the nodes of all graphs to `(n, D)`.
 
         Args:
-            states: of the nodes, one graph behind the other.
-            edge_index: `(2, m)` long, into the n nodes.
+            states: states of the nodes, one graph after the other.
+            edge_index: `(2, m)` long, indices of the n nodes.
             edge_states: `(m, D)`.
             graph: `(n,)` long, the graph of each node, ascending.
         """
@@ -76,7 +76,7 @@ class GPSStack(nn.Module):
 class UnpaddedEncoder(nn.Module):
     """Gives a stack the real nodes and edges of a padded batch, in the flat layout of PyTorch Geometric.
 
-    Features of the edges are embedded once for all layers, as in GPS.
+    The features of edges are embedded once for all layers, as in GPS.
     """
 
     def __init__(self, config: SFTGraphConfig, stack: nn.Module) -> None:
@@ -91,8 +91,8 @@ class UnpaddedEncoder(nn.Module):
     def forward(
         self, hidden_states: Tensor, mask: Tensor, edges: GraphEdges, output_attentions: bool = False
     ) -> Tensor:
-        """Encode the nodes `(B, N, D)` under the mask `(B, N)` bool; padding gets zeros. No attentions are kept."""
-        # The place of each real node in the flat layout.
+        """Encode the nodes `(B, N, D)` under the mask `(B, N)` bool; padding gets zeros. Attentions are not kept."""
+        # Number the real nodes by their place in the flat layout.
         place = mask.flatten().cumsum(0).view_as(mask) - 1
         row, edge = edges.edge_mask.nonzero(as_tuple=True)
         edge_index = place[row, edges.edge_index[row, :, edge].T]
@@ -108,12 +108,12 @@ class UnpaddedEncoder(nn.Module):
 
 @strict
 class GraphBaselineConfig(SFTGraphConfig):
-    """Configuration of the baselines: `SFTGraphConfig`, of which the fields that concern sampling have no effect."""
+    """Configuration of the baselines: `SFTGraphConfig`, whose fields about sampling have no effect here."""
 
     model_type = "graph_baseline"
 
     def __post_init__(self, **kwargs: Any) -> None:
-        # Not remote code: it needs this package.
+        # Name no remote code: a baseline loads with this package only.
         super().__post_init__(**(kwargs | {"auto_map": {}}))
 
 
@@ -123,7 +123,7 @@ GraphBaselineConfig._auto_class = None
 class GraphBaseline(SFTForGraphClassification):
     """A baseline with inputs, embeddings, readout, loss and outputs of `SFTForGraphClassification`.
 
-    Used are the fields of the configuration that describe inputs, targets and readout, and `hidden_size`,
+    It uses the fields of the configuration that describe inputs, targets and readout, and `hidden_size`,
     `num_hidden_layers`, `num_attention_heads` and the dropouts.
 
     Raises:
@@ -137,7 +137,7 @@ class GraphBaseline(SFTForGraphClassification):
 
     def __init__(self, config: GraphBaselineConfig) -> None:
         super().__init__(config)
-        # Only now, when weights have been drawn: these layers keep their library's initialisation.
+        # Replace the encoder after SFT has drawn its weights: these layers keep their library's initialisation.
         encoder: Any = UnpaddedEncoder(config, self.stack_class(config))
         self.sft.encoder = encoder
 

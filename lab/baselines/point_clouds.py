@@ -1,6 +1,6 @@
 """PointNet and DGCNN for clouds of equal size.
 
-Neighbours are found by one function, `knn_edges`: PyTorch Geometric's own needs a compiled extension.
+The function `knn_edges` finds neighbours, because PyTorch Geometric's own search needs a compiled extension.
 """
 
 from collections.abc import Sequence
@@ -19,20 +19,20 @@ from modeling_sft.hub.optional import import_optional
 
 DGCNN_NEIGHBORS = 20
 DGCNN_PUBLISHED_WIDTHS = (64, 64, 128, 256)
-# Elements of one block of distances, 16 MiB in float32.
+# One block of distances has at most this many elements, which are 16 MiB in float32.
 KNN_BLOCK_ELEMENTS = 2**22
 
 
 @torch.no_grad()
 def knn_edges(x: Tensor, k: int) -> Tensor:
-    """Edges from the k nearest points of each point, itself included, to it; distances in blocks of queries.
+    """Edges to each point from its k nearest points, itself included; blocks of queries limit the memory.
 
     Args:
         x: `(B, N, C)`.
         k: number of neighbours.
 
     Returns:
-        `(2, B * N * k)` long, sources and targets, into the points of the whole batch.
+        `(2, B * N * k)` long, sources and targets, as indices of the points of the whole batch.
     """
     batch, length, _ = x.shape
     x = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -101,9 +101,9 @@ class PointCloudBaselineConfig(PreTrainedConfig):
     """Configuration of [`PointNetForPointCloudClassification`] and [`DGCNNForPointCloudClassification`].
 
     Args:
-        use_normals: normals enter beside the coordinates.
+        use_normals: whether normals are inputs beside the coordinates.
         widths: widths of DGCNN's edge convolutions.
-        dropout: before the last layer.
+        dropout: rate of dropout before the last layer.
     """
 
     model_type = "point_cloud_baseline"
@@ -130,7 +130,7 @@ class PointCloudBaseline(PreTrainedModel):
         raise NotImplementedError
 
     def _init_weights(self, module: nn.Module) -> None:
-        """PyTorch's own initialisation stays."""
+        """Do nothing: the network keeps PyTorch's own initialisation."""
 
     @can_return_tuple
     def forward(

@@ -1,6 +1,6 @@
 """Encoders of other authors for sequences, from Transformers, as published: post-norm, learned positions, token types.
 
-Both take embeddings: those of token ids or of continuous features stand outside, alike for all encoders.
+Both take embeddings: tokens and continuous features are embedded outside, in the same way for all encoders.
 """
 
 from typing import Any, Literal
@@ -22,8 +22,8 @@ class SequenceBaselineConfig(PreTrainedConfig):
     Args:
         vocab_size: token ids; unused by models of continuous features.
         num_input_features: continuous features per step, in place of token ids; 0 for models of token ids.
-        max_position_embeddings: the largest length. Nystromformer computes at this length whatever it is given, so set
-            it to the longest sequence of the data.
+        max_position_embeddings: the largest length. Nystromformer pads every input to this length, so set it to the
+            longest sequence of the data.
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: sizes of the encoder.
         hidden_act: activation of the feed-forward layers and of the readout.
         hidden_dropout_prob, attention_probs_dropout_prob: rates of dropout.
@@ -82,7 +82,7 @@ class SequenceBaselineConfig(PreTrainedConfig):
             raise ValueError(f"`pad_token_id` is {self.pad_token_id}: use None or a token id below `vocab_size`.")
 
     def library_fields(self) -> dict[str, Any]:
-        """What the configurations of both encoders share. Their own token embeddings are replaced: the least size."""
+        """Fields of both libraries' configurations; as their own embeddings are replaced, the vocabulary is 1."""
         names = (
             "hidden_size",
             "num_hidden_layers",
@@ -113,15 +113,15 @@ class BertEncoder(nn.Module):
 
 
 class NystromformerEncoder(nn.Module):
-    """Nystromformer (arXiv 2102.03902) at one fixed length, to which its inputs are padded: its code takes no other.
+    """Nystromformer (arXiv 2102.03902) at one fixed length, the only one that its code takes; inputs are padded to it.
 
     Padding gets no attention weight, but takes part in the means that make the landmarks, and in the convolution at
-    the end of a sequence. Through the fixed length, and zeros as embeddings of padding, it is the same in all batches.
-    What remains: the iterative inverse starts from a maximum over the whole batch, so a row's output changes with the
-    other rows, little for small weights.
+    the end of a sequence. As the length is fixed and padding is embedded as zeros, its effect is the same in all
+    batches. Yet the iterative inverse starts from a maximum over the whole batch, so the output of a row changes with
+    the other rows, though little for small weights.
 
     Raises:
-        ValueError: no fewer landmarks than tokens.
+        ValueError: the landmarks are not fewer than the tokens.
     """
 
     def __init__(self, config: SequenceBaselineConfig) -> None:
@@ -132,7 +132,7 @@ class NystromformerEncoder(nn.Module):
                 f"`num_landmarks` is {landmarks}: use fewer than `max_position_embeddings` "
                 f"({config.max_position_embeddings}), or Nystromformer has nothing to approximate."
             )
-        # Segments of equal length; at any other the library fails, or mixes rows of the batch without an error.
+        # Use a multiple of the landmarks: at other lengths the library fails, or silently mixes rows of the batch.
         self.length = -(-config.max_position_embeddings // landmarks) * landmarks
         fields = config.library_fields() | {"max_position_embeddings": self.length}
         self.model = NystromformerModel(
@@ -156,7 +156,7 @@ class NystromformerEncoder(nn.Module):
         states = self.model.embeddings(
             inputs_embeds=F.pad(embeddings, (0, 0, 0, missing)), token_type_ids=token_type_ids
         )
-        # By hand: the model's own mask is (N, N) and fails on its (landmarks, N) scores.
+        # Build the mask here: the model's own mask is (N, N) and fails on its (landmarks, N) scores.
         bias = states.new_zeros(states.shape[0], 1, 1, self.length)
         bias = bias.masked_fill(~F.pad(mask, (0, missing))[:, None, None], torch.finfo(states.dtype).min)
         return self.model.encoder(states, attention_mask=bias).last_hidden_state[:, :length]

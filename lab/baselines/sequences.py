@@ -1,6 +1,6 @@
 """BERT and Nystromformer behind the inputs and the readout of SFT's sequence classifiers.
 
-The embedding of token ids or features starts small, as the encoders' learned positions do, which are added to it.
+The embedding of token ids or features starts as small as the encoders' learned positions, which are added to it.
 """
 
 from typing import Any, cast
@@ -44,7 +44,7 @@ class SequenceBaseline(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """The encoder keeps its library's initialisation; the readout starts as SFT's."""
+        """Initialise the readout as in SFT; the encoder keeps its library's initialisation."""
         super()._init_weights(module)
         start_with_unit_variance(module)
 
@@ -78,7 +78,7 @@ class SequenceBaseline(PreTrainedModel):
                 f"{config.max_position_embeddings}; truncate, or configure the model for more."
             )
         mask = resolve_mask(attention_mask, inputs)
-        # Padding may hold anything, NaN too: it must not reach a sum.
+        # Padding may hold anything, even NaN, so it is zeroed before it can reach a sum.
         if config.num_input_features:
             if not inputs.is_floating_point():
                 raise ValueError(f"`input_features` has dtype {inputs.dtype}: use floating-point features.")

@@ -1,4 +1,4 @@
-"""Benchmarks of SFT and its peers: checked for correctness, then timed in turn within one process."""
+"""Benchmarks of SFT and its peers, which are checked for correctness and then timed in turn within one process."""
 
 from .run import DTYPES, BenchmarkSettings, CorrectnessError, run_benchmark
 from .suites import SUITES

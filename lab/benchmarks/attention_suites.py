@@ -14,7 +14,7 @@ from .sft_modules import AttentionFunction, SFTProjections, SFTSingleLayer
 
 
 def attention_inputs(workload: Workload) -> Inputs:
-    """Which slots of the sample are in use: all."""
+    """A mask of the slots in use, which are all slots of the sample."""
     sampled = min(workload.size.num_sampled_tokens, workload.length)
     return {"valid": torch.ones(workload.batch_size, 1, sampled, dtype=torch.bool, device=workload.device)}
 
@@ -66,7 +66,7 @@ def layer_inputs(workload: Workload) -> Inputs:
 
 
 def build_projections(workload: Workload) -> nn.Module:
-    """The projections of the layer by themselves."""
+    """The linear projections of the layer alone."""
     return SFTProjections(workload)
 
 

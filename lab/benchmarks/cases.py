@@ -15,7 +15,7 @@ Inputs = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Sizes that all models of a suite share; those that a model has no use for are ignored."""
+    """Sizes that all models of a suite share; a model ignores the ones that it does not use."""
 
     hidden_size: int = 256
     num_hidden_layers: int = 6
@@ -29,12 +29,12 @@ class Workload(NamedTuple):
     """One input size on one device in one precision.
 
     Attributes:
-        size: of the models.
+        size: sizes of the models.
         length: N, the tokens of one sample.
         batch_size: B.
-        dtype: of weights and activations.
-        device: as `torch.device` takes it.
-        seed: of weights and inputs.
+        dtype: dtype of weights and activations.
+        device: device, as `torch.device` takes it.
+        seed: seed of weights and inputs.
     """
 
     size: ModelSize
@@ -45,20 +45,20 @@ class Workload(NamedTuple):
     seed: int = 0
 
     def generator(self) -> torch.Generator:
-        """A CPU generator with this workload's seed: inputs are the same on every device."""
+        """A CPU generator with this workload's seed, so that inputs are the same on every device."""
         return torch.Generator().manual_seed(self.seed)
 
 
 @dataclass(frozen=True)
 class BenchmarkCase:
-    """One model, or function in a module's clothes, to be compared.
+    """One model to be compared, or one function wrapped as a module.
 
     Attributes:
         label: name in tables and figures.
-        build: makes the module, on the CPU in float32; called with the inputs of the suite, by name, it returns a
+        build: makes the module on the CPU in float32. The module takes the inputs of the suite by name, and returns a
             tensor or a tuple of tensors.
-        output_shapes: of what the module returns.
-        is_sft: whether its attention backend is held against the eager computation in float64 first.
+        output_shapes: gives the shapes of what the module returns.
+        is_sft: whether its attention backend is first compared with the eager computation in float64.
     """
 
     label: str
@@ -68,7 +68,7 @@ class BenchmarkCase:
 
 
 class Goal(NamedTuple):
-    """What one case must reach relative to another, from a length on."""
+    """The ratios of time and memory to another case that a case must reach, from a length on."""
 
     case: str
     other: str
@@ -83,19 +83,19 @@ class BenchmarkSuite:
     """Cases that share their inputs.
 
     Attributes:
-        name: on the command line.
-        description: one line.
+        name: name on the command line.
+        description: description in one line.
         unit: what a length counts.
         size: default sizes.
         lengths: default lengths.
         batch_size: default batch size for a length.
-        cases: by the name that the command line uses.
+        cases: the cases by their names on the command line.
         default_models: names of the cases that run unless others are asked for.
         reference: name of the case that ratios are relative to.
         inputs: makes the inputs, on the workload's device.
         warmup_length: largest length of the warm-up before peak memory is measured.
         goals: see [`Goal`].
-        note: further remark for the report.
+        note: a further remark for the report.
     """
 
     name: str

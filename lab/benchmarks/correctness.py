@@ -1,4 +1,4 @@
-"""What must hold before anything is timed: SFT computes the right thing, and peers something of the right shape."""
+"""Checks before anything is timed: SFT must compute the right values, and peers must give the right shapes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .cases import BenchmarkCase, BenchmarkSuite, Workload
 from .measure import Step, describe_failure
 from .sft_modules import attention_parts, backends_used, use_backend, use_fixed_sample
 
-# Relative root-mean-square errors against float64 that are rounding. Gradients jump where it moves a score across a
-# kink, by up to 1e-4 in all; what is wrong by construction is wrong by far more.
+# Relative root-mean-square errors against float64 that rounding explains. A gradient jumps, by up to 1e-4 in all,
+# when rounding moves a score across a kink; a wrong computation has far larger errors.
 OUTPUT_LIMITS = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 GRADIENT_LIMITS = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
-# Odd sizes, to meet the ragged ends of every tiling.
+# The sizes are odd, so that every tiling has a ragged end.
 GATE_LENGTH, GATE_SAMPLED_TOKENS, GATE_BATCH = 133, 37, 2
 
 
@@ -27,11 +27,11 @@ class GateResult(NamedTuple):
     """The errors of one SFT case against the eager computation in float64.
 
     Attributes:
-        label: of the case.
-        dtype: that was checked.
-        backend: that ran.
+        label: label of the case.
+        dtype: dtype that was checked.
+        backend: backend that ran.
         output_error: relative root-mean-square error of the outputs, the largest of all layers.
-        gradient_error: the same of the gradients of states and weights.
+        gradient_error: the same error for the gradients of states and weights.
     """
 
     label: str
@@ -42,7 +42,7 @@ class GateResult(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether outputs and gradients are right; NaN is not."""
+        """Whether outputs and gradients are right; with NaN they are not."""
         right = self.output_error <= OUTPUT_LIMITS[self.dtype]
         return right and self.gradient_error <= GRADIENT_LIMITS[self.dtype]
 
@@ -57,8 +57,8 @@ class GateResult(NamedTuple):
 def check_sft(suite: BenchmarkSuite, case: BenchmarkCase, workload: Workload) -> GateResult:
     """Compare the attention of an SFT case with the eager computation in float64, layer by layer.
 
-    Each layer's attention is given the inputs that it receives in the model, so that the rest of the model neither
-    adds errors nor hides any.
+    Each layer's attention gets the inputs that it receives in the model, so that the rest of the model neither adds
+    errors nor hides any.
 
     Args:
         suite: gives the inputs.
@@ -90,22 +90,22 @@ def check_sft(suite: BenchmarkSuite, case: BenchmarkCase, workload: Workload) ->
 
 
 def check_peer(suite: BenchmarkSuite, case: BenchmarkCase, workload: Workload) -> str | None:
-    """Run a peer once for inference: `None` if its outputs are finite and of the right shape, else what is wrong."""
+    """Run a peer once for inference; return what is wrong, or `None` if its outputs are finite and have the shape."""
     try:
         Step(case, workload, "inference", suite.inputs(workload)).checked()
-    except Exception as error:  # a peer may fail in any way, and must not end the others
+    except Exception as error:  # a peer may fail in any way, and the others must go on
         return describe_failure(error)
     return None
 
 
 def relative_error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """Root of the summed squared differences over that of the summed squares, all tensors taken together."""
+    """The norm of all differences, divided by the norm of all expected values, over all tensors together."""
     difference = sum(float((a.double() - b.double()).square().sum()) for a, b in zip(found, expected, strict=True))
     return (difference / sum(float(b.double().square().sum()) for b in expected)) ** 0.5
 
 
 def _attention_errors(part: nn.Module, arguments: tuple, named: dict, seed: int) -> tuple[float, float]:
-    """Errors of outputs and of gradients of one call of an attention."""
+    """Errors of the outputs and of the gradients in one call of an attention."""
     reference = copy.deepcopy(part).double()
     use_backend(reference, "eager")
     found = _outputs_and_gradients(part, arguments, named, None, seed)
@@ -116,14 +116,14 @@ def _attention_errors(part: nn.Module, arguments: tuple, named: dict, seed: int)
 def _outputs_and_gradients(
     part: nn.Module, arguments: tuple, named: dict, dtype: torch.dtype | None, seed: int
 ) -> tuple[Tensor, list[Tensor]]:
-    """Output, and gradients of weights and states; the output's gradient is noise. `dtype` is the arguments'."""
+    """The output, and gradients of weights and states for a random gradient of it; arguments are cast to `dtype`."""
     leaves: list[Tensor] = list(part.parameters())
 
     def copied(tensor: Tensor) -> Tensor:
         return tensor.detach().to((dtype or tensor.dtype) if tensor.is_floating_point() else tensor.dtype).clone()
 
     arguments, named = tree_map_only(Tensor, copied, (arguments, named))
-    # Geometry gets no gradient in training, and not every backend computes one.
+    # Only states ask for a gradient: geometry has none in training, and not every backend computes one.
     states = [tensor for tensor in arguments if isinstance(tensor, Tensor) and tensor.is_floating_point()]
     leaves += [tensor.requires_grad_() for tensor in states]
     result: Any = part(*arguments, **named)
@@ -135,7 +135,7 @@ def _outputs_and_gradients(
 
 @torch.no_grad()
 def _move_off_initial_values(module: nn.Module, seed: int) -> None:
-    """Weights that start at zero would hide what they multiply."""
+    """Add noise to all weights: those that start at zero would hide errors in what they multiply."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in module.parameters():
         noise = torch.randn(parameter.shape, generator=generator)

@@ -60,7 +60,7 @@ def _draw(axes: Axes, rows: Sequence[ResultRow], suite: BenchmarkSuite, quantity
             continue
         lengths, values = zip(*points, strict=True)
         slope = fitted_slope(lengths, values)
-        # One style per case, whichever of them are shown.
+        # A case keeps its style, whichever other cases are shown.
         position = list(suite.cases).index(model) if model in suite.cases else len(suite.cases)
         is_sft = model in suite.cases and suite.cases[model].is_sft
         axes.plot(

@@ -15,7 +15,7 @@ def random_states(workload: Workload) -> Tensor:
 
 
 def random_surfaces(workload: Workload) -> Inputs:
-    """Points of dented spheres and unit normals that are near the surface's, both `(B, N, 3)`, at least float32."""
+    """Points of dented spheres and approximate unit normals, both `(B, N, 3)` in float32."""
     generator = workload.generator()
     normals = torch.randn(workload.batch_size, workload.length, 3, generator=generator)
     normals = torch.nn.functional.normalize(normals, dim=-1)

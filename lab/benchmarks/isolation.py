@@ -1,4 +1,4 @@
-"""First passes in child processes, where a model may run out of memory or time, and where peak memory is its own."""
+"""First passes in child processes: a model may run out of memory or time there, and its peak memory is its own."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import torch
 from .cases import BenchmarkCase, Inputs, Workload
 from .measure import MIB, Step, describe_failure, knows_process_memory, peak_mib_of, process_memory_mib
 
-# For building the model and a short warm-up, which may compile.
+# Time for building the model and for a short warm-up, which may compile.
 SETUP_SECONDS = 600
 EXIT_SECONDS = 10
 
 
 class Limits(NamedTuple):
-    """What one pass may take: GiB beyond the model and its inputs, seconds on the clock, threads."""
+    """Limits of one pass: GiB beyond the model and its inputs, seconds on the clock, threads."""
 
     memory_gib: float
     seconds: float
@@ -43,7 +43,7 @@ class Probe(NamedTuple):
 
 
 def can_isolate() -> bool:
-    """Whether this system has what child processes under a memory limit need: Linux."""
+    """Whether child processes under a memory limit work here, which takes Linux."""
     return knows_process_memory() and "forkserver" in multiprocessing.get_all_start_methods()
 
 
@@ -59,9 +59,9 @@ def probe_in_child(
 
     Args:
         case, workload, mode: see [`Step`].
-        inputs: of the suite.
-        warmup_length: largest length of a pass before the measured one, which touches code and buffers.
-        limits: of the pass.
+        inputs: makes the inputs of the suite.
+        warmup_length: largest length of the pass that loads code and buffers before the measured one.
+        limits: limits of the pass.
     """
     context = _server()
     receiver, sender = context.Pipe(duplex=False)
@@ -74,7 +74,7 @@ def probe_in_child(
         if outcome == "ready":
             outcome = _receive(receiver, limits.seconds)
         if isinstance(outcome, Probe):
-            process.join(EXIT_SECONDS)  # so that it can clean up after itself
+            process.join(EXIT_SECONDS)  # give the child time to clean up
     finally:
         process.kill()
         process.join()
@@ -82,12 +82,12 @@ def probe_in_child(
         return outcome
     if outcome == "timeout":
         return Probe(f"> {limits.seconds:g} s")
-    # The system kills the largest process when memory runs out.
+    # When memory runs out, the system kills the largest process, which is the child.
     return Probe("out of memory" if process.exitcode == -signal.SIGKILL else f"failed: exit code {process.exitcode}")
 
 
 def probe_here(step: Step, limits: Limits) -> Probe:
-    """Run one pass in this process: the memory limit is the machine's, and the time limit is checked afterwards."""
+    """Run one pass in this process; only the machine limits memory, and the time limit is checked afterwards."""
     on_cuda = torch.device(step.workload.device).type == "cuda"
     try:
         step.checked()
@@ -98,7 +98,7 @@ def probe_here(step: Step, limits: Limits) -> Probe:
         if not on_cuda:
             step()
         seconds = time.perf_counter() - start
-    except Exception as error:  # a peer may fail in any way, and must not end the others
+    except Exception as error:  # a peer may fail in any way, and the others must go on
         if on_cuda:
             torch.cuda.empty_cache()
         return Probe(describe_failure(error))
@@ -116,11 +116,11 @@ def _receive(receiver: Connection, seconds: float) -> object:
 
 
 def _server() -> ForkServerContext:
-    """A server that has imported this module: its children start in a fraction of a second."""
+    """A server that has imported this module, so that its children start in a fraction of a second."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     previous = os.environ.get("MALLOC_MMAP_THRESHOLD_")
-    # A fixed threshold returns freed blocks to the system: the peak is then that of live tensors.
+    # With a fixed threshold, freed blocks return to the system at once, so the peak counts live tensors only.
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
     try:
         multiprocessing.forkserver.ensure_running()
@@ -141,7 +141,7 @@ def _probe(
     mode: str,
     limits: Limits,
 ) -> None:
-    """The child: sends `"ready"` when the measured pass begins, then the [`Probe`]."""
+    """Run in the child: send `"ready"` when the measured pass begins, then the [`Probe`]."""
     import resource
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children itself

@@ -1,4 +1,4 @@
-"""The suite `kernels`: the Triton kernels at the sizes for which their floors are known, for GPUs."""
+"""The suite `kernels` for GPUs: the Triton kernels at sizes for which a lower bound of their time is known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .sft_modules import AttentionFunction
 
 
 class OperandCopy(nn.Module):
-    """A copy of queries of 64 channels, which is as much as the outputs: the time that bytes alone would take."""
+    """A copy of queries of 64 channels, as large as the outputs: it shows the time that moving the bytes takes."""
 
     def __init__(self, workload: Workload) -> None:
         super().__init__()

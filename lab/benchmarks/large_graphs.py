@@ -15,7 +15,7 @@ from .peers_tokens import token_shapes
 
 
 class SFTLargeGraph(nn.Module):
-    """The graph backbone of SFT: a state for every node, as node classification wants it."""
+    """The graph backbone of SFT, which gives a state for every node, as node classification needs it."""
 
     def __init__(self, workload: Workload, backend: str) -> None:
         super().__init__()

@@ -22,14 +22,14 @@ _CLEAR_PEAK = Path("/proc/self/clear_refs")
 class Step:
     """One pass of a case: inference, or forward and backward up to the gradients of all weights.
 
-    The gradient that training sends back into the outputs is fixed noise: under that of a mean square, a final layer
-    norm would receive zero.
+    Training sends fixed noise as the gradient into the outputs, because the gradient of their mean square would vanish
+    in a final layer norm.
 
     Args:
         case: what to run.
-        workload: on what.
+        workload: the size, device and precision to run it at.
         mode: `"inference"` or `"training"`.
-        inputs: of the suite, for the workload.
+        inputs: inputs of the suite for the workload.
     """
 
     def __init__(self, case: BenchmarkCase, workload: Workload, mode: str, inputs: Inputs) -> None:
@@ -43,12 +43,12 @@ class Step:
         ]
 
     def forward(self) -> tuple[Tensor, ...]:
-        """The outputs, with their graph where gradients are enabled."""
+        """The outputs, with their autograd graph if gradients are enabled."""
         outputs = self.module(**self.inputs)
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
     def __call__(self) -> tuple[Tensor, ...]:
-        """Run the pass; return its outputs, detached. Gradients are dropped."""
+        """Run the pass and return its detached outputs; gradients are dropped."""
         if self.mode == "inference":
             with torch.no_grad():
                 return self.forward()
@@ -77,7 +77,7 @@ class Step:
 
 
 def seconds_of(step: Callable[[], object], repeats: int, device: str) -> float:
-    """Seconds of one pass, averaged over repeats: CPU seconds of all threads, or the time of the CUDA stream."""
+    """Average seconds of one pass over repeats, as CPU seconds of all threads or as time of the CUDA stream."""
     if torch.device(device).type == "cuda":
         start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize(device)
@@ -94,7 +94,7 @@ def seconds_of(step: Callable[[], object], repeats: int, device: str) -> float:
 
 
 class Timing(NamedTuple):
-    """Seconds per pass of each round, and how many passes a round had."""
+    """The seconds per pass in each round, and the number of passes in a round."""
 
     seconds: list[float]
     repeats: int
@@ -108,14 +108,14 @@ def time_in_turn(
     failures: dict[str, str],
     advance: Callable[[str], None] = lambda name: None,
 ) -> None:
-    """Warm every step up, then time one after the other, round by round, so that all see the same machine.
+    """Warm up every step, then time them in turn, round by round, so that all see the same state of the machine.
 
     Args:
-        steps: by name, all on one device.
-        rounds: how often each is timed.
+        steps: steps by name, all on one device.
+        rounds: how often each step is timed.
         min_seconds: a round repeats a step until it takes about that long.
         timings: filled as results come, so that they outlive an interruption.
-        failures: filled with the steps that raise, and how; these are left out from then on.
+        failures: filled with the steps that raise and what they raise; these steps are left out from then on.
         advance: called with a name before each timing.
     """
     for name, step in steps.items():
@@ -123,7 +123,7 @@ def time_in_turn(
         try:
             step.checked()
             warm = seconds_of(step, 1, step.workload.device)
-        except Exception as error:  # a peer may fail in any way, and must not end the others
+        except Exception as error:  # a peer may fail in any way, and the others must go on
             failures[name] = describe_failure(error)
         else:
             timings[name] = Timing([], max(1, math.ceil(min_seconds / max(warm, 1e-9))))
@@ -154,14 +154,14 @@ def process_memory_mib(field: str) -> float:
 
 
 def knows_process_memory() -> bool:
-    """Whether this system reports a process's peak memory, which Linux alone does."""
+    """Whether this system reports the peak memory of a process, as only Linux does."""
     return _STATUS.is_file()
 
 
 def peak_mib_of(step: Step) -> float:
-    """Largest memory in use during one pass beyond what was in use before: activations, gradients, temporaries.
+    """Peak memory of one pass beyond the memory in use before it: activations, gradients, temporaries.
 
-    On the CPU it counts pages of the process, and is exact where freed blocks go back to the system at once: see
+    On the CPU it counts pages of the process, which is exact if freed blocks go back to the system at once; see
     `isolation`.
     """
     device = step.workload.device

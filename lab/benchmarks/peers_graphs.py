@@ -16,7 +16,7 @@ from .cases import BenchmarkCase, BenchmarkSuite, Inputs, ModelSize, Shapes, Wor
 from .sft_modules import sft_fields
 
 NUM_CLASSES = 10
-# As many as the atoms and bonds of OGB's molecules have.
+# The atoms and bonds of OGB's molecules have as many features.
 NUM_NODE_FEATURES, NUM_EDGE_FEATURES = 9, 3
 
 

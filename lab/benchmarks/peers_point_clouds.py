@@ -31,7 +31,7 @@ POINT_TRANSFORMER_NEIGHBORS = 16
 
 
 class PeerClassifier(nn.Module):
-    """A classifier of points and normals; takes and ignores the neighbours that SFT is given."""
+    """A classifier of points and normals; it takes the neighbours that SFT is given, but ignores them."""
 
     def __init__(self, classify: nn.Module) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ def pointnet(workload: Workload) -> PeerClassifier:
 
 
 def dgcnn(workload: Workload, widths: Sequence[int] | None = None) -> PeerClassifier:
-    """DGCNN, as wide and deep as the workload's models unless widths are given."""
+    """DGCNN with the width and depth of the workload's models, unless widths are given."""
     widths = widths or [workload.size.hidden_size] * workload.size.num_hidden_layers
     return PeerClassifier(DGCNN(NUM_FEATURES, NUM_CLASSES, widths))
 
@@ -81,7 +81,7 @@ def point_transformer(workload: Workload) -> PeerClassifier:
 
 
 class SFTClassifier(nn.Module):
-    """SFT on neighbours that are given, or looked for in each call as `SFTPointCloudProcessor` does."""
+    """SFT on given neighbours, or on neighbours found in each call as `SFTPointCloudProcessor` finds them."""
 
     def __init__(self, workload: Workload, backend: str, searches_neighbors: bool) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """The suite `tokens`: encoders of sequences on token states, equal in width and depth.
 
-Peers are built from their Transformers configurations, without dropout and vocabulary. Where a model lets its encoder
-be called by itself, it is, without a mask: some models build an (N, N) mask for an input without padding.
+Peers are built from their Transformers configurations, without dropout and vocabulary. If a model's encoder can be
+called directly, it is called without a mask: some models build an (N, N) mask even for an input without padding.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ class EncoderOnStates(ModelOnStates):
 
 
 class LongformerOnStates(ModelOnStates):
-    """Embeddings and encoder of Longformer; all attention local, padded to a multiple of the window."""
+    """Embeddings and encoder of Longformer, with local attention only, on inputs padded to whole windows."""
 
     def forward(self, states: Tensor) -> Tensor:
         """Encode `(B, N, D)`."""
         padding = -states.shape[1] % LONGFORMER_WINDOW
         hidden_states = nn.functional.pad(self.model.embeddings(inputs_embeds=states), (0, 0, 0, padding))
-        # Its signs say: 0 for local attention, below 0 for padding.
+        # Longformer reads the sign of its mask: 0 means local attention, below 0 means padding.
         mask = nn.functional.pad(states.new_zeros(states.shape[:2]), (0, padding), value=-1.0)
         return self.model.encoder(hidden_states, attention_mask=mask, padding_len=padding).last_hidden_state
 
@@ -96,7 +96,7 @@ def build_nystromformer(workload: Workload) -> nn.Module:
     """Nystromformer with its default 64 landmarks.
 
     Raises:
-        ValueError: the length is no multiple of the landmarks.
+        ValueError: the length is not a multiple of the landmarks.
     """
     config = transformers.NystromformerConfig(**_sizes(workload), **NO_DROPOUT, segment_means_seq_len=workload.length)
     if workload.length % config.num_landmarks or workload.length == config.num_landmarks:
@@ -106,7 +106,7 @@ def build_nystromformer(workload: Workload) -> nn.Module:
 
 def build_longformer(workload: Workload) -> nn.Module:
     """Longformer with its default window of 512 and no global tokens."""
-    # Its positions start behind the padding id, and go on in the padding.
+    # Longformer's positions start after the padding id (1), and padding tokens have positions as well.
     positions = workload.length + -workload.length % LONGFORMER_WINDOW + 2
     sizes = _sizes(workload) | {"vocab_size": 2, "pad_token_id": 1, "max_position_embeddings": positions}
     config = transformers.LongformerConfig(

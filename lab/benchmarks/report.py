@@ -11,7 +11,7 @@ Cells = dict[tuple[str, int], ResultRow]
 
 
 def grouped(rows: Sequence[ResultRow]) -> list[list[ResultRow]]:
-    """Rows that can be compared with each other, together; groups in the order of first appearance."""
+    """Groups of rows that can be compared with each other, in the order of first appearance."""
     groups: dict[tuple, list[ResultRow]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)
@@ -23,8 +23,8 @@ def markdown_report(rows: Sequence[ResultRow], suites: Mapping[str, BenchmarkSui
 
     Args:
         rows: results.
-        suites: by name.
-        remarks: lines to put first, such as those of the correctness check.
+        suites: suites by name.
+        remarks: lines to put first, such as the findings of the correctness check.
     """
     parts = ["# Benchmark", "\n".join(f"- {remark}" for remark in remarks)]
     for group in grouped(rows):
@@ -33,12 +33,12 @@ def markdown_report(rows: Sequence[ResultRow], suites: Mapping[str, BenchmarkSui
 
 
 def label_of(suite: BenchmarkSuite, model: str) -> str:
-    """The label of a case, or its name where the suite does not have it any more."""
+    """The label of a case, or its name if the suite no longer has it."""
     return suite.cases[model].label if model in suite.cases else model
 
 
 def models_of(rows: Sequence[ResultRow], suite: BenchmarkSuite) -> list[str]:
-    """The models that rows are about, in the suite's order; behind them those that it does not have any more."""
+    """The models that rows are about, in the suite's order; models that it no longer has come last."""
     present = {row.model for row in rows}
     return [name for name in suite.cases if name in present] + sorted(present - set(suite.cases))
 
@@ -111,14 +111,14 @@ def _ratio(value: float | None) -> str:
 
 
 def time_ratio(row: ResultRow | None, other: ResultRow | None) -> float | None:
-    """Seconds of one over seconds of the other, if both are known."""
+    """The seconds of one row divided by the seconds of the other, if both are known."""
     if row is None or other is None or row.seconds_median is None or not other.seconds_median:
         return None
     return row.seconds_median / other.seconds_median
 
 
 def memory_ratio(row: ResultRow | None, other: ResultRow | None) -> float | None:
-    """Peak memory of one over that of the other, if both are known."""
+    """The peak memory of one row divided by the peak memory of the other, if both are known."""
     if row is None or other is None or row.peak_mib is None or not other.peak_mib:
         return None
     return row.peak_mib / other.peak_mib

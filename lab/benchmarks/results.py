@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One case at one length, in one mode and precision; numbers are absent where the status is not `"ok"`.
+    """One case at one length, in one mode and precision; numbers are absent unless the status is `"ok"`.
 
     Attributes:
         suite, model, length, batch_size, mode, dtype, device, threads, size: what was run.
@@ -21,7 +21,7 @@ class ResultRow:
         tokens_per_second: batch_size * length / seconds_median.
         peak_mib: peak memory of one pass beyond model and inputs.
         parameters: number of weights.
-        backend: attention backend that ran, for SFT.
+        backend: the attention backend that ran, for SFT.
         hardware, versions, date, command: where and how.
     """
 
@@ -51,7 +51,7 @@ class ResultRow:
 
     @property
     def group(self) -> tuple[Any, ...]:
-        """What rows of one table have in common."""
+        """The values that the rows of one table share."""
         return (self.suite, self.mode, self.dtype, self.device, self.threads, self.size)
 
     @property
@@ -65,11 +65,11 @@ _FLOATS = {"seconds_median", "seconds_min", "seconds_max", "tokens_per_second", 
 
 
 class ResultsFile:
-    """A CSV file of [`ResultRow`]s. Rows are written, and reach the disk, one by one.
+    """A CSV file of [`ResultRow`]s; each row reaches the disk as soon as it is written.
 
     Args:
         path: the file; its folder must exist.
-        append: keep the rows that it has, instead of starting anew.
+        append: keep the rows that the file has, instead of starting anew.
 
     Raises:
         ValueError: the file to extend has other columns.
@@ -90,7 +90,7 @@ class ResultsFile:
         self._write([_text(value) for value in asdict(row).values()], "a")
 
     def rows(self) -> list[ResultRow]:
-        """All rows, of several with one key the last."""
+        """All rows; among rows with the same key, only the last."""
         with self.path.open(newline="", encoding="utf-8") as file:
             return latest(ResultRow(**_parsed(cells)) for cells in csv.DictReader(file))
 

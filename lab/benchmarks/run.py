@@ -29,7 +29,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class CorrectnessError(RuntimeError):
-    """An SFT backend computes something else than the eager computation in float64."""
+    """An SFT backend differs from the eager computation in float64."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,19 @@ class BenchmarkSettings:
     Attributes:
         suite: a key of `SUITES`.
         output_dir: folder for results.csv, table.md, the figure and environment.json.
-        lengths: N; `None` for the suite's.
+        lengths: values of N; `None` for the lengths of the suite.
         models: cases of the suite, or `["all"]`; `None` for the suite's default ones.
-        modes: of `"inference"` and `"training"`.
+        modes: `"inference"`, `"training"` or both.
         dtypes: keys of `DTYPES`.
         device: `"cpu"`, `"cuda"` or `"cuda:<index>"`.
         rounds: how often each case is timed.
         min_seconds: a round repeats a pass until it takes about that long.
-        threads: of the CPU.
-        seed: of weights and inputs.
-        memory: on the CPU, run a first pass in a child process, for peak memory and under the limits.
-        memory_limit_gib: for one pass in a child process, beyond the model.
-        time_limit_s: for one pass.
-        batch_size: B; `None` for the suite's.
+        threads: number of CPU threads.
+        seed: seed of weights and inputs.
+        memory: on the CPU, run a first pass in a child process, which measures peak memory under the limits.
+        memory_limit_gib: memory beyond the model for one pass in a child process.
+        time_limit_s: seconds for one pass.
+        batch_size: B; `None` for the batch size of the suite.
         size: fields of [`ModelSize`] that replace the suite's.
         append: keep the results in `output_dir`, and measure only what is not in them with status `"ok"`.
     """
@@ -78,19 +78,19 @@ class BenchmarkSettings:
 def run_benchmark(settings: BenchmarkSettings) -> list[ResultRow]:
     """Run a benchmark, print checks and tables, and write everything to `settings.output_dir`.
 
-    An interruption (KeyboardInterrupt) keeps what was measured: rows are written as they come, and tables and figure
-    are made from them before it is raised again.
+    An interruption (KeyboardInterrupt) keeps what was measured: rows are written as they come, and the tables and the
+    figure are made from them before the interruption is raised again.
 
     Returns:
         The suite's rows in results.csv.
 
     Raises:
         ValueError: a setting is not possible.
-        CorrectnessError: an SFT case computes something wrong; nothing is timed then.
+        CorrectnessError: an SFT case computes wrong values; then nothing is timed.
         ImportError: matplotlib is missing.
     """
     benchmark = _Benchmark(settings)
-    import_optional("matplotlib.figure", "benchmark")  # before the long computation rather than after it
+    import_optional("matplotlib.figure", "benchmark")  # fail before the long computation, not after it
     torch.set_num_threads(settings.threads)
     settings.output_dir.mkdir(parents=True, exist_ok=True)
     benchmark.check()
@@ -143,7 +143,7 @@ class _Benchmark:
                 if case.is_sft:
                     try:
                         result = check_sft(self.suite, case, workload)
-                    except Exception as error:  # such as a missing compiler: the others can do without
+                    except Exception as error:  # such as a missing compiler, which other cases do not need
                         problem = self.unchecked[name, dtype] = describe_failure(error)
                     else:
                         self._remark(str(result))
@@ -168,7 +168,7 @@ class _Benchmark:
         settings = self.settings
         done = {row.key for row in results.rows() if row.status == "ok"}
         blocks = [(dtype, mode) for dtype in settings.dtypes for mode in settings.modes]
-        # A first pass, a warm-up, and the rounds.
+        # Each case takes one step of the bar for its first pass, one for its warm-up, and one for each round.
         steps_per_group = len(self.cases) * (2 + settings.rounds)
         num_groups = 0
         with tqdm(total=len(blocks) * len(self.lengths) * steps_per_group, unit="step", dynamic_ncols=True) as bar:
@@ -222,7 +222,7 @@ class _Group:
         )
 
     def measure(self, names: Sequence[str], given_up: dict[str, str], results: ResultsFile) -> None:
-        """Measure the named cases; those in `given_up` are skipped, and those beyond the limits are added to it."""
+        """Measure the named cases; skip the cases in `given_up`, and add the cases that exceed the limits to it."""
         inputs = self.benchmark.suite.inputs(self.workload) if names else {}
         steps: dict[str, Step] = {}
         probes: dict[str, Probe] = {}
@@ -235,7 +235,7 @@ class _Group:
                 probe = self._probe(name, inputs)
                 if probe.status == "ok":
                     steps[name] = Step(self.benchmark.cases[name], self.workload, self.mode, inputs)
-            except Exception as error:  # a peer may fail in any way, and must not end the others
+            except Exception as error:  # a peer may fail in any way, and the others must go on
                 probe = Probe(describe_failure(error))
             probes[name] = probe
             if probe.status != "ok":

@@ -15,7 +15,7 @@ from .sft_modules import sft_config
 
 
 class SFTScene(nn.Module):
-    """The backbone on neighbours that are given: a state for every point, as segmentation wants it."""
+    """The backbone on given neighbours, which gives a state for every point, as segmentation needs it."""
 
     def __init__(self, workload: Workload, backend: str) -> None:
         super().__init__()
@@ -28,13 +28,13 @@ class SFTScene(nn.Module):
 
 
 class NeighborSearch(nn.Module):
-    """The k-d tree alone, built and asked as `SFTPointCloudProcessor` does; there is nothing to train."""
+    """The k-d tree alone, built and queried as in `SFTPointCloudProcessor`; it has nothing to train."""
 
     def __init__(self, workload: Workload) -> None:
         super().__init__()
 
     def forward(self, points: Tensor, normals: Tensor, neighbor_index: Tensor) -> Tensor:
-        """Neighbours `(B, N, k)`; those that are given are ignored."""
+        """Neighbours `(B, N, k)`; given ones are ignored."""
         return kd_tree_neighbors(points)
 
 

@@ -1,4 +1,4 @@
-"""The SFT modules that are measured, and the choice of their attention backend."""
+"""The SFT modules to measure, and the choice of their attention backend."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .cases import ModelSize, Workload
 
 
 def sft_fields(size: ModelSize) -> dict[str, Any]:
-    """Fields of a configuration of the given sizes whose residual branches count from the start."""
+    """Fields of a configuration of the given sizes, with residual branches that have an effect from the start."""
     return {
         "hidden_size": size.hidden_size,
         "num_hidden_layers": size.num_hidden_layers,
@@ -61,13 +61,13 @@ class SFTSingleLayer(nn.Module):
         self.num_sampled_tokens = workload.size.num_sampled_tokens
 
     def forward(self, states: Tensor, points: Tensor, normals: Tensor) -> Tensor:
-        """Run the layer on `(B, N, D)`; points and normals `(B, N, 3)` are used by the relation alone."""
+        """Run the layer on `(B, N, D)`; only the relation uses points and normals `(B, N, 3)`."""
         mask = states.new_ones(states.shape[:2], dtype=torch.bool)
         return self.layer(states, mask, PointCloudGeometry(points, normals), self.num_sampled_tokens)
 
 
 class SFTProjections(nn.Module):
-    """The linear projections of one layer and nothing else: a bound from below on what the layer can take."""
+    """The linear projections of one layer and nothing else: a lower bound on the time of the layer."""
 
     def __init__(self, workload: Workload) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class SFTProjections(nn.Module):
         self.up_proj, self.down_proj = feed_forward.up_proj, feed_forward.down_proj
 
     def forward(self, states: Tensor, **_: Tensor) -> tuple[Tensor, ...]:
-        """Project all of `(B, N, D)`, and as many rows as the layer samples to keys, values and leak."""
+        """Apply the projections of keys, values and leak to as many rows as the layer samples, the others to all."""
         sample = states[:, : self.num_sampled_tokens]
         outputs = [projection(states) for projection in self.on_tokens]
         outputs += [projection(sample) for projection in self.on_sample]
@@ -97,7 +97,7 @@ class SFTProjections(nn.Module):
 
 
 class AttentionFunction(nn.Module):
-    """The attention to the sampled tokens alone: its operands are the parameters."""
+    """The attention to the sampled tokens alone; its operands are parameters."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ def use_backend(module: nn.Module, name: str) -> None:
 
 
 def backends_used(module: nn.Module) -> str:
-    """Names of the attention backends that ran in the last call, `""` where there is no SFT attention."""
+    """Names of the attention backends that ran in the last call; `""` if there is no SFT attention."""
     used = {part.last_backend if isinstance(part, SFTAttention) else part.backend for part in attention_parts(module)}
     return ", ".join(sorted(name or "none" for name in used))
 

@@ -1,4 +1,4 @@
-"""Readers of benchmark data sets, one module per source. Importing this package makes them known by name."""
+"""Readers of benchmark data sets, one module per source; importing this package registers their names."""
 
 from modeling_sft.data.graph.readers import GRAPH_READERS
 from modeling_sft.data.point_cloud.readers import READERS

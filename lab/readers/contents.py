@@ -22,7 +22,7 @@ def read_archive(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in names}
-    # Damaged archives raise almost anything: zip, zlib, struct, key, value, memory and end-of-file errors.
+    # A damaged archive may raise zip, zlib, struct, key, value, memory and end-of-file errors, so catch them all.
     except Exception as error:
         raise ValueError(
             f"{path} cannot be read ({type(error).__name__}: {error}); it is damaged, truncated or of another kind. "
@@ -31,10 +31,10 @@ def read_archive(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 text file without their ends; a last empty one does not count.
+    """The lines of a UTF-8 text file without line ends; an empty last line does not count.
 
     Raises:
-        ValueError: if it is no such text.
+        ValueError: if the file is not such a text.
     """
     try:
         lines = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
@@ -44,10 +44,10 @@ def read_lines(path: Path) -> list[str]:
 
 
 def check_labels(path: Path, name: str, labels: NDArray[Any], shape: tuple[int, ...], num_classes: int) -> None:
-    """Checks integer labels of the given shape from 0 to `num_classes` - 1.
+    """Checks that labels are integers of the given shape from 0 to `num_classes` - 1.
 
     Raises:
-        ValueError: if they do not fit.
+        ValueError: if they are not.
     """
     if labels.shape != shape or labels.dtype.kind not in "iu":
         raise damaged(path, f"{name} has shape {labels.shape} and type {labels.dtype}; expected {shape} of integers")
@@ -56,10 +56,10 @@ def check_labels(path: Path, name: str, labels: NDArray[Any], shape: tuple[int, 
 
 
 def check_class_ids(path: Path, labels: Sequence[Any], num_classes: int) -> None:
-    """Checks integer labels from 0 to `num_classes` - 1.
+    """Checks that labels are integers from 0 to `num_classes` - 1.
 
     Raises:
-        ValueError: if they are something else.
+        ValueError: if they are not.
     """
     if any(isinstance(label, bool) or not isinstance(label, int) for label in labels):
         raise damaged(path, "column 'label' has something else than integers")
@@ -70,7 +70,7 @@ def check_class_names(path: Path, class_names: NDArray[Any]) -> list[str]:
     """The names as a list of distinct strings.
 
     Raises:
-        ValueError: if they are something else.
+        ValueError: if they are not distinct strings.
     """
     if class_names.ndim != 1 or class_names.dtype.kind != "U" or len(set(class_names.tolist())) < len(class_names):
         raise damaged(path, "class_names is no list of distinct names")
@@ -86,7 +86,7 @@ def read_parquet(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     parquet = import_optional("pyarrow.parquet", "sequences")
     try:
         table = parquet.read_table(path)
-    # Damaged files raise OSError and several errors of Arrow.
+    # A damaged file raises OSError or one of several errors of Arrow.
     except Exception as error:
         raise ValueError(
             f"{path} cannot be read ({type(error).__name__}: {error}); it is damaged, truncated or of another kind. "

@@ -1,4 +1,4 @@
-"""A model beside its other seeds, anchors trained by the same script, and published results, as tables."""
+"""Tables that put a model beside its other seeds, anchors trained by the same script, and published results."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ _MODEL_NAMES = {
 
 
 class ComparisonSection(CardSection):
-    """All runs of the released recipe, and what they are compared with."""
+    """The section with all runs of the released recipe and the results that they are compared with."""
 
     file_name = COMPARISON_NAME
     fields = ("metric", "is_plain", "runs", "published", "released")
@@ -42,7 +42,7 @@ class ComparisonSection(CardSection):
 
 
 def comparison_tables(comparison: Mapping[str, Any]) -> str:
-    """The runs and other figures as two Markdown tables, fractions in percent, and the note below them."""
+    """The runs and the other results as two Markdown tables with fractions in percent, and the note below them."""
     plain = comparison["is_plain"]
     metric = comparison["metric"].replace("_", " ") + ("" if plain else " (%)")
     lines = [

@@ -1,4 +1,4 @@
-"""An input and its logits, stored with a release, by which a copy of the model can be checked anywhere."""
+"""An input and its logits, stored with a release so that any copy of the model can be checked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_example(path: str | Path, model: Any, tolerance: float = 1e-4) -> None
     Args:
         path: file that [`write_example`] wrote.
         model: the model, in evaluation mode.
-        tolerance: largest difference of a logit, relative to the largest logit (at least 1).
+        tolerance: the largest allowed difference of a logit, relative to the largest logit (but at least to 1).
 
     Raises:
         ValueError: if the logits differ.

@@ -1,4 +1,4 @@
-"""What released models are measured by: their goals, and their runs beside anchors and published results."""
+"""The goals that released models are measured by, and their runs beside anchors and published results."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _PUBLISHED_FIELDS = ("model", "value", "source", "remark")
 
 @dataclass(frozen=True)
 class Goal:
-    """What a model is measured by, and what it is compared with: one entry of `goals.yaml`.
+    """The goal of a model and the results to compare it with, as one entry of `goals.yaml`.
 
     Args:
         name: name of the model, such as `"sft-imdb-bytes"`.
         recipe: name of its recipe; `RECIPE.json` is the summary of its runs.
-        required, target: the result that it must reach, and the one that it should.
-        rotation: rotation of the test data under which it counts.
-        metric: metric by which it counts, of those where more is better if the task's main metric is one; the main
-            metric by default.
+        required, target: the result that the model must reach, and the result that it should reach.
+        rotation: the rotation of the test data that counts.
+        metric: the metric that counts; by default the main metric of the task. More must be better for both, or for
+            neither.
         anchors: recipes of the models to compare with.
-        published: results of others: `model`, `value`, `source` and, where data or budget differ, `remark`.
-        note: what a reader must know to read the results right.
+        published: results of others: `model`, `value`, `source` and, if data or budget differ, `remark`.
+        note: what a reader must know to understand the results.
     """
 
     name: str
@@ -49,7 +49,7 @@ def read_goals(results_dir: str | Path) -> dict[str, Goal]:
     """Read `goals.yaml` of a folder of results, by name of the model.
 
     Raises:
-        ValueError: if it is missing, or an entry has an unknown or lacks a needed field.
+        ValueError: if the file is missing, or an entry has an unknown field or lacks a required one.
     """
     yaml = import_optional("yaml", "train")
     path = Path(results_dir) / GOALS_NAME
@@ -71,7 +71,7 @@ def read_summary(results_dir: str | Path, recipe: str) -> dict[str, Any] | None:
     """Read the summary of a recipe's runs that `scripts/repeat.py` wrote; `None` if there is none yet.
 
     Raises:
-        ValueError: if the file is damaged or no summary.
+        ValueError: if the file is damaged or not a summary.
     """
     path = Path(results_dir) / f"{recipe}.json"
     if not path.is_file():
@@ -87,10 +87,10 @@ def read_summary(results_dir: str | Path, recipe: str) -> dict[str, Any] | None:
 
 
 def metric_of(summary: Mapping[str, Any], goal: Goal) -> dict[str, Any]:
-    """Values, mean and deviation over the runs of a summary, by the metric and rotation of a goal.
+    """Values, mean and deviation over the runs of a summary, for the metric and rotation of a goal.
 
     Raises:
-        ValueError: if the runs were not evaluated so.
+        ValueError: if the runs were not evaluated with this metric and rotation.
     """
     metrics = summary["metrics"] if goal.rotation == "none" else summary.get("rotated", {}).get(goal.rotation)
     if metrics is None:
@@ -109,8 +109,8 @@ def compare(goal: Goal, results_dir: str | Path) -> dict[str, Any] | None:
         results_dir: folder with the summaries.
 
     Returns:
-        `dict`, or `None` while the model has no summary: `runs` (the model's own first, then the anchors that have a
-        summary), `published`, and what was measured. Results are fractions unless `is_plain`.
+        `dict`, or `None` while the model has no summary: `runs` (first the model's own, then those of anchors with a
+        summary), `published`, and what was measured. Results are fractions unless `is_plain` is true.
     """
     own = read_summary(results_dir, goal.recipe)
     if own is None:

@@ -1,4 +1,4 @@
-"""A release: of several runs of one recipe, the middle one, laid out as a repository of the Hub."""
+"""A release: the median run of several runs of one recipe, laid out as a repository of the Hub."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from .goals import Goal, compare, metric_of, read_summary
 def release(goal: Goal, runs: str | Path, output_dir: str | Path, results_dir: str | Path) -> dict[str, Any]:
     """Lay out the run with the median result as a repository, and keep the summary of all runs.
 
-    Paths of the machine that trained are taken out of the commands in summary, training log and evaluation.
+    Paths of the training machine are removed from the commands in summary, training log and evaluation.
 
     Args:
-        goal: what is released.
+        goal: the goal of the released model.
         runs: folder that `scripts/repeat.py` wrote, with its `summary.json`.
         output_dir: folder of releases; `output_dir/NAME` is replaced.
         results_dir: folder of summaries; gets `RECIPE.json`.
@@ -41,7 +41,7 @@ def release(goal: Goal, runs: str | Path, output_dir: str | Path, results_dir: s
         `dict`: The content of `comparison.json`.
 
     Raises:
-        ValueError: if the runs are incomplete or of another recipe than the goal names.
+        ValueError: if the runs are incomplete, or not of the recipe that the goal names.
     """
     runs, folder = Path(runs), Path(output_dir) / goal.name
     if not (runs / SUMMARY_NAME).is_file():
@@ -68,9 +68,9 @@ def release(goal: Goal, runs: str | Path, output_dir: str | Path, results_dir: s
 
 
 def refresh(goal: Goal, output_dir: str | Path, results_dir: str | Path) -> dict[str, Any]:
-    """Renew what a release holds beside its weights and measurements: configuration, processor and comparison.
+    """Renew the configuration, the processor and the comparison of a release; weights and measurements stay.
 
-    Paths of the machine are taken out of a new analysis. The card is deleted: `scripts/publish.py` writes it anew.
+    Paths of the machine are removed from a new analysis. The card is deleted, and `scripts/publish.py` writes it anew.
 
     Args:
         goal, output_dir, results_dir: as for [`release`].
@@ -93,7 +93,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
 
 
 def _save(goal: Goal, folder: Path, model: Any, processor: Any, results_dir: str | Path) -> dict[str, Any]:
-    """Save a model and its processor without their code, which publishing writes, and the comparison."""
+    """Save a model, its processor and the comparison, without code, which publishing adds."""
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     for path in folder.glob("*.py"):
@@ -113,7 +113,7 @@ def _save(goal: Goal, folder: Path, model: Any, processor: Any, results_dir: str
 
 
 def _median_setting(summary: Mapping[str, Any], goal: Goal) -> Any:
-    """The seed of the run whose result is the median; of an even number, the lower one of the two."""
+    """The seed of the run with the median result; for an even number of runs, the lower of the two middle results."""
     results = metric_of(summary, goal)["values"]
     order = np.argsort(results, kind="stable")
     return summary["values"][int(order[(len(order) - 1) // 2])]

@@ -1,4 +1,4 @@
-"""The page of results: all goals with what was reached, from the summaries of runs alone."""
+"""The page of results, with all goals and what was reached; it is made from the summaries of runs alone."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _overview(name: str, goal: Goal, comparison: dict[str, Any] | None) -> tuple
 
 
 def _verdict(comparison: Mapping[str, Any], goal: float | None) -> str:
-    """A goal, if any, and whether the median run reaches it: that is the run which is released."""
+    """A goal, if there is one, and whether the median run, which is the released one, reaches it."""
     if goal is None:
         return ""
     values = sorted(comparison["runs"][0]["values"])
@@ -81,7 +81,7 @@ def _section(comparison: Mapping[str, Any]) -> Iterator[str]:
             machines.setdefault(run["hardware"], []).append(run)
     for hardware, runs in machines.items():
         dates = sorted(run["date"][:10] for run in runs)
-        # Processor times of different machines do not compare: say which is of which.
+        # Processor times of different machines do not compare, so name the runs of each machine.
         names = ", ".join(f"`{run['recipe']}`" for run in runs)
         which = f" ({names})" if len(machines) > 1 else ""
         yield f"Measured on {hardware}{which}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}."

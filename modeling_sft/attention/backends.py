@@ -1,6 +1,6 @@
 """The attention backends, what each supports, and the choice between them.
 
-Chosen the Transformers way: `from_pretrained(..., attn_implementation="eager")` or
+A backend is chosen as in Transformers: `from_pretrained(..., attn_implementation="eager")` or
 `model.set_attn_implementation("sft_compiled")`. Model code calls [`attend`] and need not know which backend runs.
 """
 
@@ -36,7 +36,7 @@ def sdpa_attention(inputs: AttentionInputs) -> Tensor:
     """PyTorch's scaled dot-product attention; returns `(B, H, N, d)`.
 
     Raises:
-        ValueError: anything but dot scores and softmax, without leak and relation.
+        ValueError: for other scores than dot, other probabilities than softmax, and with leak or relation.
     """
     query, key, value, leak_logits, valid, relation, score, probability, dropout = inputs
     if score != "dot" or probability != "softmax" or leak_logits is not None or relation is not None:
@@ -46,7 +46,7 @@ def sdpa_attention(inputs: AttentionInputs) -> Tensor:
         output = F.scaled_dot_product_attention(
             query.to(value.dtype), key.to(value.dtype), value, attn_mask=mask, dropout_p=dropout
         )
-    # Rows without any slot in use are 0 in all backends.
+    # In all backends, a row without any slot in use gets the output 0.
     return output.masked_fill(~mask.any(-1, keepdim=True), 0.0)
 
 
@@ -59,13 +59,13 @@ class AttentionBackend(NamedTuple):
 
     Attributes:
         function: computes the heads' outputs.
-        scores, probabilities: values of `attention_score` and `attention_probability` that it computes.
+        scores, probabilities: the values of `attention_score` and `attention_probability` that it computes.
         leak: whether it computes `attention_leak`.
-        relation: whether it computes `relation`: that of all modalities, or `"no graphs"`.
-        training_memory: what training keeps per layer besides inputs and outputs.
-        transformable: whether `torch.func` and gradients of gradients work (where the score has them).
-        traceable: whether `torch.compile` and `torch.export` may see it; the others give way to `eager` there.
-        needs: what the machine must have, and a function that says what of it is missing, with the remedy.
+        relation: whether it computes `relation`; `"no graphs"` for the relations of all modalities except graphs.
+        training_memory: the memory that training keeps per layer besides inputs and outputs.
+        transformable: whether `torch.func` and second derivatives work, if the score has them.
+        traceable: whether `torch.compile` and `torch.export` trace it; `eager` replaces the others there.
+        needs: what the machine must have, and a function that says what is missing and how to get it.
     """
 
     function: Callable[[AttentionInputs], Tensor]
@@ -80,7 +80,7 @@ class AttentionBackend(NamedTuple):
 
 
 def compiler_problem() -> str | None:
-    """What keeps `torch.compile` from working on the CPU here, with the remedy; `None` if nothing does."""
+    """Why `torch.compile` cannot work on the CPU here, with the remedy; `None` if it can."""
     requested = os.environ.get("CXX")
     candidates = [requested] if requested else ["cl"] if sys.platform == "win32" else ["g++", "clang++", "c++"]
     if any(shutil.which(candidate) for candidate in candidates):
@@ -128,7 +128,7 @@ def backend_problem(
     Args:
         name: the backend.
         config: the model's configuration.
-        relation_class: the relation that the model's encoder uses where `config.relation` is set.
+        relation_class: the relation that the model's encoder uses if `config.relation` is set.
     """
     backend = ATTENTION_BACKENDS.get(name)
     if backend is None:
@@ -151,12 +151,12 @@ def backend_problem(
 def resolve_backend(
     requested: str | None, config: SFTEncoderConfig, relation_class: type[SFTRelation] | None = None
 ) -> str:
-    """The backend for a model: the requested one, or the best that runs everything without a compiler.
+    """The backend for a model: the requested one, or the best one that supports everything without a compiler.
 
-    A configuration with `output_attentions` gets `eager` by default: Transformers saves it with no other.
+    With `output_attentions` in the configuration, the default is `eager`: Transformers saves it with no other backend.
 
     Raises:
-        ValueError: unknown, or it does not support the configuration or this machine.
+        ValueError: the backend is unknown, or does not support the configuration or this machine.
     """
     name = requested or ("eager" if config.output_attentions else DEFAULT_BACKEND)
     problem = backend_problem(name, config, relation_class)
@@ -171,13 +171,13 @@ def attend(
 ) -> tuple[Tensor, Tensor | None, str]:
     """Attention to the sampled tokens by the backend that the model was set to.
 
-    While `torch.compile` or `torch.export` traces, and where attention weights are wanted, fused backends give way to
-    the eager computation.
+    The eager computation replaces fused backends while `torch.compile` or `torch.export` traces, and in calls that
+    ask for attention weights.
 
     Args:
         inputs: what to compute from.
         attn_implementation: the backend; `None` for the default.
-        output_attentions: return the weights as well.
+        output_attentions: whether to return the weights as well.
 
     Returns:
         The heads' outputs `(B, H, N, d)`, the weights `(B, H, N, K)` or `None`, and the name of the backend that ran.
@@ -195,7 +195,7 @@ def attend(
 
 
 def support_table() -> str:
-    """What each backend supports, as a Markdown table."""
+    """A Markdown table of what each backend supports."""
 
     def yes(value: bool | str) -> str:
         return value if isinstance(value, str) else "yes" if value else "no"

@@ -1,7 +1,7 @@
 """Fused attention to sampled tokens: tiles of queries that fit the cache, scores recomputed in backward.
 
-Training memory is O(N (d_s + d)): of the (N, K) scores only one tile exists at a time. The tile bodies run as they
-are, or compiled. What they compute is what `eager_attention` computes (SFT, arXiv 2408.05822, section 3).
+Training memory is O(N (d_s + d)), because only one tile of the (N, K) scores exists at a time. The tile bodies run
+plain or compiled, and compute the same as `eager_attention` (SFT, arXiv 2408.05822, section 3).
 """
 
 import functools
@@ -21,20 +21,20 @@ from .probabilities import PROBABILITY_EPS
 from .relation import Effect, PreparedRelation
 from .scores import MAXOUT_MEAN, MAXOUT_STD
 
-# Elements of one tile of scores per thread: 512 KiB in float32, so that it and a temporary stay in the second cache.
+# Elements of one tile of scores per thread: 512 KiB in float32, so that the tile and a temporary fit the L2 cache.
 TILE_ELEMENTS = 2**17
-# Fewer queries than this at a time leave matrix products too thin.
+# A tile has at least this many queries: with fewer, matrix products are slow.
 MIN_QUERIES = 16
 
 
 class TileScore(NamedTuple):
-    """A score of one tile, of operands (x - shift) * slope(d_s), so that constants cost nothing per pair.
+    """A score of one tile; its operands are (x - shift) * slope(d_s), so that constants cost nothing per pair.
 
     Attributes:
         shift: subtracted from queries and keys.
-        slope: factor of both, by the number of channels.
-        forward: query `(b, H, n, d_s)` and transposed key `(b, H, d_s, K)` to a new tensor `(b, H, n, K)`.
-        backward: gradient of the scores, query and key to the gradients of query and key, shaped as those.
+        slope: the factor of both, as a function of the number of channels.
+        forward: maps query `(b, H, n, d_s)` and transposed key `(b, H, d_s, K)` to a new tensor `(b, H, n, K)`.
+        backward: maps gradient of the scores, query and key to the gradients of query and key, in their shapes.
     """
 
     shift: float
@@ -66,8 +66,8 @@ def _sum_of_larger(query: Tensor, key: Tensor) -> Tensor:
 def _signed_sums(grad: Tensor, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
     """Sums of grad * sign(q - k) over keys `(b, H, n, d_s)` and over queries `(b, H, d_s, K)`."""
     if torch.compiler.is_compiling():
-        # 1 + sign(q - k) and 1 - sign(q - k) from comparisons, which become masks. Written twice on purpose: one
-        # expression with two sums would be stored, as a tensor with N, K and d_s.
+        # Comparisons give 1 + sign(q - k) and 1 - sign(q - k) as masks. Each sum has its own expression on purpose:
+        # a shared one would be stored as a tensor of size N, K and d_s.
         q, k, g = query[..., None], key[..., None, :, :], grad[..., :, None, :]
         rows = (g * ((q > k).to(g.dtype) + (q >= k).to(g.dtype))).sum(-1) - grad.sum(-1)[..., None]
         columns = grad.sum(-2)[..., None, :] - (g * ((k > q).to(g.dtype) + (k >= q).to(g.dtype))).sum(-3)
@@ -115,7 +115,7 @@ class Operands(NamedTuple):
     Attributes:
         key: `(b, H, d_s, K)`, shifted and scaled as the score wants it.
         value: `(b, H, K, d)`.
-        invalid: `(b, S, 1, K)` bool, or `None` if every slot is in use.
+        invalid: `(b, S, 1, K)` bool, `True` for unused slots; `None` if every slot is in use.
         leak: `(b, H, 1, 1)`, the summed leak or, for softmax, its logarithm; `None` without leak.
     """
 
@@ -139,7 +139,7 @@ def _positive_part(scores: Tensor, invalid: Tensor | None, probability: str, shi
 def _forward_tile(
     query: Tensor, keys: Operands, relation: PreparedRelation | None, keep: Tensor | None, score: str, probability: str
 ) -> tuple[Tensor, Tensor]:
-    """Outputs `(b, H, n, d)` and what normalises the rows `(b, H, n, 1)`: the sum, for softmax its logarithm."""
+    """Outputs `(b, H, n, d)` and the normaliser of each row `(b, H, n, 1)`: its sum or, for softmax, its log-sum."""
     scores = TILE_SCORES[score].forward(query, keys.key)
     if relation is not None:
         scores = relation.effect().apply(scores)
@@ -172,7 +172,7 @@ def _backward_tile(
     score: str,
     probability: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Effect | None]:
-    """Gradients of query, key, value, leak and of the relation's effect."""
+    """The gradients of query, key, value, leak and the relation's effect."""
     raw = TILE_SCORES[score].forward(query, keys.key)
     scores = raw if effect is None else effect.apply(raw)
     positive = _positive_part(scores, keys.invalid, probability, normaliser)
@@ -183,7 +183,7 @@ def _backward_tile(
     if keep is not None:
         grad_positive, kept = grad_positive * keep, positive * keep
     grad_value = kept.mT @ grad
-    # Of the weights, not of the output: that may have been rounded to half precision.
+    # Compute this from the weights: the output may have been rounded to half precision.
     along_output = (grad_positive * positive).sum(-1, keepdim=True)
     if probability != "softmax":
         along_output = along_output / normaliser
@@ -208,14 +208,14 @@ def _backward_tile(
 
 @functools.cache
 def _compiled(function: Callable, *variant: Any) -> Callable:
-    # A code object of its own per variant: compilers give up on a function that they had to compile too often.
+    # Each variant gets its own code object, because the compiler gives up on a function that it compiles too often.
     own = types.FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
-    # Not fullgraph: where that is still too often, the function runs uncompiled, with a warning of PyTorch's.
+    # Without fullgraph, a variant that is still compiled too often runs uncompiled, and PyTorch warns.
     return torch.compile(own, dynamic=True)
 
 
 class Setting(NamedTuple):
-    """What an attention computes, and how: a score, a probability, a rate of dropout, compiled tile bodies or not."""
+    """The settings of an attention: its score, its probability, its dropout, and whether tile bodies are compiled."""
 
     score: str
     probability: str
@@ -223,14 +223,14 @@ class Setting(NamedTuple):
     compiled: bool
 
     def body(self, function: Callable, keys: "Operands", relation: PreparedRelation | None) -> Callable:
-        """The tile body to call on such arguments."""
+        """The tile body to call on these arguments, compiled if the setting says so."""
         if not self.compiled:
             return function
         return _compiled(function, self, keys.key.dtype, keys.invalid is None, keys.leak is None, relation is None)
 
 
 def _tiling(shape: torch.Size, keys: int, device: torch.device) -> tuple[list[slice], list[slice]]:
-    """Slices of rows of the batch, and of queries `(B, H, N, d_s)`: scores of both fit `TILE_ELEMENTS` per thread."""
+    """Slices of rows and of queries `(B, H, N, d_s)`, whose tile of scores has `TILE_ELEMENTS` per thread or fewer."""
     batch, heads, length, _ = shape
     elements = TILE_ELEMENTS * (torch.get_num_threads() if device.type == "cpu" else 64)
     queries = min(length, max(MIN_QUERIES, elements // (heads * keys)))
@@ -242,7 +242,7 @@ def _tiling(shape: torch.Size, keys: int, device: torch.device) -> tuple[list[sl
 
 
 def _heads_inside(batch: int, heads: int, length: int, width: int, like: Tensor) -> Tensor:
-    """An empty `(B, H, N, c)` tensor laid out as `(B, N, H, c)`, as the projections around the attention want it."""
+    """An empty `(B, H, N, c)` tensor laid out as `(B, N, H, c)`, which the projections around the attention need."""
     return like.new_empty(batch, length, heads, width).transpose(1, 2)
 
 
@@ -338,26 +338,26 @@ class _RelationGradient:
             for tensor, needed in zip(tensors, needs_grad, strict=True)
         ]
         self.relation = relation_type(*tensors) if tensors else None
-        # Gradients are cut as their tensors are, some by others: what has none stands for itself.
+        # A relation of the gradients slices them like their tensors; a tensor without a gradient fills its own place.
         targets = [
             tensor if gradient is None else gradient for tensor, gradient in zip(tensors, self.gradients, strict=True)
         ]
         self.target = relation_type(*targets) if tensors else None
 
     def start(self, rows: slice) -> None:
-        """Go on to other rows of the batch."""
+        """Move to other rows of the batch."""
         if self.relation is not None:
             self.part, self.target_part = self.relation.rows(rows), self.target.rows(rows)
 
     def effect(self, queries: slice) -> Effect | None:
-        """Scale and bias of one tile."""
+        """The scale and bias of one tile."""
         if self.relation is None:
             return None
         effect, self.gradient = self.part.queries(queries).with_gradient(self.needs_grad)
         return effect
 
     def accumulate(self, queries: slice, grad_effect: Effect | None) -> None:
-        """Add the gradients of the tile whose effect was asked for last."""
+        """Add the gradients of the tile from the last call of `effect`."""
         if grad_effect is None or not any(self.needs_grad):
             return
         for target, found in zip(self.target_part.queries(queries), self.gradient(*grad_effect), strict=True):
@@ -368,9 +368,9 @@ class _RelationGradient:
 def _operands(
     score: TileScore, key: Tensor, value: Tensor, valid: Tensor, leak: Tensor | None, dtype: torch.dtype
 ) -> Operands:
-    # Masking costs a pass over every tile; on accelerators, asking whether it is needed would cost a wait.
+    # Skip the mask if all slots are in use. Do so on the CPU only: on accelerators the check would have to wait.
     all_valid = valid.device.type == "cpu" and bool(valid.all())
-    # Detached: whether a gradient is wanted must not tell compiled bodies apart.
+    # Detach the tensors: otherwise the compiler makes separate bodies for tensors with and without gradients.
     return Operands(
         score.prepare(key, dtype).mT.contiguous(),
         value.detach().to(dtype).contiguous(),
@@ -397,7 +397,7 @@ def _random_state(device: torch.device) -> Tensor:
 
 @contextmanager
 def _replayed(state: Tensor | None, device: torch.device) -> Iterator[None]:
-    """A context in which the random numbers of the forward pass come again, and which leaves the generator alone."""
+    """A context that repeats the random numbers of the forward pass and then restores the generator."""
     if state is None:
         yield
         return
@@ -429,7 +429,7 @@ def _attention(inputs: AttentionInputs, compiled: bool) -> Tensor:
 
 
 def fused_attention(inputs: AttentionInputs) -> Tensor:
-    """Attention over sampled tokens in tiles, recomputed in backward; no double backward. Returns `(B, H, N, d)`."""
+    """Attention over sampled tokens in tiles, recomputed in backward, `(B, H, N, d)`; it has no second derivative."""
     return _attention(inputs, compiled=False)
 
 

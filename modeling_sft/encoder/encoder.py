@@ -1,6 +1,6 @@
 """The encoder that all modalities share: a layer, and the stack of layers.
 
-The encoder knows no modality: a model hands it the relation and the local mixing of its kind of input.
+The encoder does not depend on a modality: a model gives it the relation and the local mixing of its kind of input.
 """
 
 from collections.abc import Callable
@@ -15,22 +15,22 @@ from ..configuration_sft import SFTEncoderConfig
 from ..nn.feed_forward import SFTFeedForward
 from ..nn.norms import build_norm
 
-# The class of a relation, or of a local mixing: called with the configuration, returns the module of one layer.
+# The class of a relation or of a local mixing; called with the configuration, it returns the module of one layer.
 PartOfLayer = Callable[[Any], Any]
 
 
 class SFTLayer(GradientCheckpointingLayer):
-    """Attention to a sample and feed-forward, each a residual branch under one learned scale.
+    """Attention to a sample and a feed-forward network, two residual branches that share one learned scale.
 
     Pre-norm: x + scale * Drop(branch(norm(x))); post-norm: norm(x + scale * Drop(branch(x))).
     Source: docs/design.md, section 4.
 
     Args:
         config: sizes and choices of the layer.
-        relation: the class of the relation that scales and shifts the scores where `config.relation` is set.
-        mixing: the class of the local mixing where `config.local_mixing` is set. If its attribute `parallel` is true,
-            it is added to the attention's branch, and shares that branch's norm; otherwise it is a residual branch of
-            its own before the attention.
+        relation: the class of the relation that scales and shifts the scores, used if `config.relation` is set.
+        mixing: the class of the local mixing, used if `config.local_mixing` is set. If its attribute `parallel` is
+            true, it is added to the attention's branch, and shares that branch's norm; otherwise it is a separate
+            residual branch before the attention.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class SFTLayer(GradientCheckpointingLayer):
             mask: `(B, N)` bool, `True` for real tokens.
             relation_inputs: what the modality's relation is computed from, or `None`.
             num_sampled_tokens: K.
-            output_attentions: have the attention form its weights, for output capturing.
+            output_attentions: whether the attention computes its weights, for output capturing.
 
         Returns:
             `(B, N, D)`.
@@ -74,7 +74,7 @@ class SFTLayer(GradientCheckpointingLayer):
             if not self.pre_norm:
                 hidden_states = self.local_mixing_norm(hidden_states, mask)
         states = self.attention_norm(hidden_states, mask) if self.pre_norm else hidden_states
-        # One name throughout: what a branch is done with leaves memory.
+        # Reuse the name `states` throughout, so that tensors which a branch no longer needs leave memory.
         beside = None
         if self.local_mixing is not None and self.local_mixing_norm is None:
             beside = self.local_mixing(states, mask, relation_inputs)
@@ -128,7 +128,7 @@ class SFTEncoder(nn.Module):
             hidden_states: `(B, N, D)`.
             mask: `(B, N)` bool, `True` for real tokens.
             relation_inputs: what the modality's relation is computed from, or `None`.
-            output_attentions: have the attentions form their weights, for output capturing.
+            output_attentions: whether the attentions compute their weights, for output capturing.
 
         Returns:
             `(B, N, D)`.
@@ -139,7 +139,7 @@ class SFTEncoder(nn.Module):
         return hidden_states if self.final_norm is None else self.final_norm(hidden_states, mask)
 
     def _num_sampled_tokens(self) -> int:
-        # One draw per pass, handed down as a number: recomputation under checkpointing must not draw another.
+        # Draw K once per pass and hand it down as a number, so that recomputation under checkpointing has the same K.
         if self.training and self.config.num_sampled_tokens_range is not None:
             low, high = self.config.num_sampled_tokens_range
             return int(torch.randint(low, high + 1, ()))

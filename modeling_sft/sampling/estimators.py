@@ -1,8 +1,8 @@
-"""The three estimators: what a sampled token is, so that the importance scorer gets a gradient.
+"""The three estimators, which define what a sampled token is, so that the importance scorer gets a gradient.
 
-Each estimator is a function from scores to the weights of a sample, and a line of [`mix_pairs`], which applies these
-weights to the sampled rows. Sources: docs/design.md, section 2.3; `soft` is that of SFT (arXiv 2408.05822, section 3)
-and SAMSA (arXiv 2408.05391, section 3).
+Each estimator is a function that turns scores into the weights of a sample; [`mix_pairs`] applies these weights to
+the sampled rows. Sources: docs/design.md, section 2.3; SFT (arXiv 2408.05822, section 3) and SAMSA (arXiv 2408.05391,
+section 3) use `soft`.
 """
 
 from collections.abc import Callable
@@ -23,11 +23,11 @@ def gate(scores: Tensor, noisy: Tensor, indices: Tensor, mask: Tensor, temperatu
 def soft(scores: Tensor, noisy: Tensor, indices: Tensor, mask: Tensor, temperature: float) -> Sample:
     """The sampled token is w x_t + (1 - w) x_p, with w = softplus(z_t) / (softplus(z_t) + softplus(z_p)).
 
-    The quotient is computed as a sigmoid of logarithms: its own gradient is NaN where both softplus are tiny.
+    The quotient is computed as a sigmoid of logarithms, because its direct gradient is NaN if both softplus are tiny.
 
     Args:
         scores: `(B, S, N)` importance scores s.
-        noisy: `(B, S, N)` scores with noise, z, by which the sample was drawn.
+        noisy: `(B, S, N)` noisy scores z, which decided the sample.
         indices: `(B, S, K)` long, the sample; -1 in unused slots.
         mask: `(B, N)` bool, `True` for real tokens.
         temperature: tau of `straight_through`.
@@ -71,7 +71,7 @@ def mix_pairs(rows: Tensor, partner_rows: Tensor | None, sample: Sample, estimat
 
 
 def _at(scores: Tensor, indices: Tensor) -> Tensor:
-    """Scores of the tokens at indices; in unused slots, that of the first token."""
+    """Scores of the tokens at indices; an unused slot gets the score of the first token."""
     return scores.gather(-1, indices.clamp(min=0))
 
 
@@ -97,7 +97,7 @@ def uniform_partners(selected: Tensor, mask: Tensor, k: int) -> Tensor:
     length = mask.shape[-1]
     keys = torch.rand(batch, samples, length, device=mask.device)
     keys = torch.where(mask[:, None], keys, -1.0)
-    # Unused slots write into one column more than there are tokens.
+    # Unused slots mark an extra column behind the tokens, which stands for no token.
     keys = F.pad(keys, (0, 1), value=-1.0).scatter(-1, torch.where(selected < 0, length, selected), -1.0)
     top = F.pad(keys, (0, k), value=-1.0).topk(k, dim=-1, sorted=False)
     return torch.where(top.values >= 0, top.indices, -1)

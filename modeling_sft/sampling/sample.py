@@ -1,4 +1,4 @@
-"""What travels from the sampler to the attention: the tokens that a layer attends to."""
+"""The sample that the sampler hands to the attention: the tokens that a layer attends to."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,11 +10,11 @@ class Sample(NamedTuple):
     """The tokens that a layer attends to.
 
     Attributes:
-        indices: `(B, S, K)` long, token of each slot; -1 in unused slots. `N + e` is extra token e.
-        valid: `(B, S, K)` bool, slots in use.
-        weights: `(B, S, K)` float, weight of the sampled token in its mixture (or its gate); `None` for plain tokens.
-        partners: `(B, S, K)` long, unselected token paired with each slot, -1 for none; `None` without pairs.
-        extra_tokens: `(S, E, D)` float, states of the extra tokens; `None` without.
+        indices: `(B, S, K)` long, the token of each slot; -1 in unused slots. `N + e` is extra token e.
+        valid: `(B, S, K)` bool, `True` for slots in use.
+        weights: `(B, S, K)` float, weight of the sampled token in its mixture, or its gate; `None` for plain tokens.
+        partners: `(B, S, K)` long, the unselected token paired with each slot, or -1; `None` without pairs.
+        extra_tokens: `(S, E, D)` float, the states of the extra tokens; `None` if there are none.
     """
 
     indices: Tensor

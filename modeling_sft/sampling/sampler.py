@@ -1,8 +1,7 @@
 """The learned sampler: every layer picks K of the N tokens, which serve as keys and values for all N queries.
 
 Sources: SFT, arXiv 2408.05822, section 3; SAMSA, arXiv 2408.05391, section 3; docs/design.md, section 2.
-Shapes: B rows, N
-tokens (extra tokens included), S samples (one per layer, or one per head), K sampled tokens.
+Shapes: B rows, N tokens (extra tokens included), S samples (one per layer, or one per head), K sampled tokens.
 """
 
 import torch
@@ -18,16 +17,16 @@ from .selection import systematic_selection, topk_selection
 
 logger = logging.get_logger(__name__)
 
-# Full noise with a hard top-k at inference is what breaks trained networks; small noise does not.
+# From this noise on, a top-k choice at inference costs trained networks much accuracy; less noise does not.
 LARGE_NOISE = 0.5
 
 
 class SFTSampler(nn.Module):
     """Scores tokens by importance and draws (training) or selects (inference) K of them.
 
-    Logits are s_i = importance_scale * (w . LN(x_i) + b), with a layer norm without parameters. In training the K
-    largest s_i + sampling_noise * Gumbel(0, 1) are taken, which samples without replacement. Source: docs/design.md,
-    section 2.
+    Logits are s_i = importance_scale * (w . LN(x_i) + b), with a layer norm without parameters. Training takes the K
+    largest values of s_i + sampling_noise * Gumbel(0, 1), which is sampling without replacement. Source:
+    docs/design.md, section 2.
     """
 
     bias: nn.Parameter | None
@@ -38,7 +37,7 @@ class SFTSampler(nn.Module):
         self.config = config
         samples, width = config.num_samples, config.hidden_size
         self.weight = nn.Parameter(torch.empty(samples, width))
-        # Differences of scores are all that straight-through sees, so a bias would get no gradient.
+        # The straight-through estimator uses differences of scores only, so a bias would get no gradient.
         has_bias = config.sampling_estimator != "straight_through"
         self.register_parameter("bias", nn.Parameter(torch.empty(samples)) if has_bias else None)
         extra = nn.Parameter(torch.empty(samples, config.num_extra_tokens, width)) if config.num_extra_tokens else None
@@ -48,7 +47,7 @@ class SFTSampler(nn.Module):
         self.samples_at_inference = False
 
     def importance_scores(self, hidden_states: Tensor) -> Tensor:
-        """Importance logits of the tokens and, behind them, the extra tokens: `(B, S, N + E)`, at least float32."""
+        """Importance logits of the tokens, then of the extra tokens: `(B, S, N + E)`, in float32 or better."""
         dtype = torch.promote_types(hidden_states.dtype, torch.float32)
         with maybe_autocast(hidden_states.device.type, enabled=False):
             weight = self.weight.to(dtype)
@@ -71,7 +70,7 @@ class SFTSampler(nn.Module):
             hidden_states: `(B, N, D)`.
             mask: `(B, N)` bool, `True` for real tokens.
             k: sample size; rows with fewer tokens leave slots unused.
-            relation_inputs: what a selector of `set_sampler` may look at (points of a cloud, ...).
+            relation_inputs: inputs that a selector of `set_sampler` may use, such as the points of a cloud.
 
         Returns:
             The sample, and the importance scores `(B, S, N + E)`.
@@ -86,7 +85,7 @@ class SFTSampler(nn.Module):
                 sample = self._random_sample(scores, mask, k, noise)
             else:
                 sample = self._deterministic_sample(scores, mask, k, noise)
-        # Handed over: weights that a tool has moved elsewhere are here during this call only.
+        # Pass the extra tokens on now: a tool that offloads weights has them in place during this call only.
         return sample._replace(extra_tokens=self.extra_tokens), scores
 
     def _random_sample(self, scores: Tensor, mask: Tensor, k: int, noise: float) -> Sample:
@@ -113,7 +112,7 @@ class SFTSampler(nn.Module):
                     'saw together, which usually costs much accuracy: use "systematic" (or None), or less noise.'
                 )
             indices = topk_selection(detached, mask, k)
-        # The gate is the one estimator that acts at inference as well.
+        # Only the gate weights tokens at inference as well; the other estimators give plain tokens.
         if self.config.sampling_estimator == "gate":
             return self.estimator(scores, scores, indices, mask, self.config.sampling_temperature)
         return Sample(indices, indices >= 0)
@@ -136,11 +135,11 @@ class SFTSampler(nn.Module):
                 raise ValueError("The sampler given to `set_sampler` returned a padded token: it must heed the mask.")
         if self.config.sampling_estimator == "gate":
             return self.estimator(scores, scores, indices, mask, self.config.sampling_temperature)
-        # The scorer has no say here, yet must be part of the graph: distributed training waits for its gradient.
+        # Weights are 1, plus 0 times the scores: distributed training waits for a gradient of the scorer.
         return Sample(indices, indices >= 0, scores.new_ones(indices.shape) + 0 * scores.sum())
 
 
 def random_selector(scores: Tensor, mask: Tensor, k: int, relation_inputs: tuple | None = None) -> Tensor:
-    """A uniformly random sample (torch's global generator), for comparisons: `model.set_sampler(random_selector)`."""
+    """A uniform random sample from torch's global generator, for comparisons: `model.set_sampler(random_selector)`."""
     unused = torch.full((scores.shape[0], scores.shape[1], 1), -1, device=scores.device)
     return uniform_partners(unused, mask, k)

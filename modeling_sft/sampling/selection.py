@@ -15,21 +15,21 @@ from ..nn.checks import can_check_values
 # Selection scores are compared on this grid, so that equal tokens stay equal in batches of any shape.
 SCORE_STEPS_PER_UNIT = 2**12
 PROBABILITY_BITS = 40
-# Halvings of the interval in which the offset of the inclusion probabilities is searched.
+# The search halves the interval of the offset of the inclusion probabilities this many times.
 OFFSET_BITS = 40
 NEWTON_STEPS = 5
-# How far the Newton steps may miss the root: more than the rounding of single precision.
+# Candidates around the result of the Newton steps; their distance exceeds the rounding error in float32.
 NEWTON_ERRORS = (-(2.0**-20), 0.0, 2.0**-20)
 
 
 def _selection_steps(scores: Tensor) -> Tensor:
-    """Scores as integer multiples of 2^-12, bounded so that a position fits beside them in 64 bits."""
+    """Scores as integer multiples of 2^-12, bounded so that score and position fit into 64 bits together."""
     limit = float(2**36)
     return (scores * SCORE_STEPS_PER_UNIT).round().clamp(-limit, limit).to(torch.int64)
 
 
 def _selection_keys(steps: Tensor, mask: Tensor) -> tuple[Tensor, int]:
-    """Distinct sort keys, by score and then by lower index; padding gets the returned floor value."""
+    """Distinct sort keys, which order by score and then by lower index; padding gets the returned floor value."""
     length = steps.shape[-1]
     positions = torch.arange(length, device=steps.device)
     floor = -(2**62)
@@ -37,7 +37,7 @@ def _selection_keys(steps: Tensor, mask: Tensor) -> tuple[Tensor, int]:
 
 
 def topk_selection(scores: Tensor, mask: Tensor, k: int) -> Tensor:
-    """The k tokens of the largest scores, ties (on a grid of 2^-12) to the lower index.
+    """The k tokens with the largest scores; ties on a grid of 2^-12 go to the lower index.
 
     Args:
         scores: `(B, S, N)` float.
@@ -48,7 +48,7 @@ def topk_selection(scores: Tensor, mask: Tensor, k: int) -> Tensor:
         `(B, S, k)` long, -1 where a row has fewer than k tokens.
     """
     keys, floor = _selection_keys(_selection_steps(scores), mask[:, None])
-    # Padded by k candidates rather than cut to N: the shapes stay static in N for export.
+    # Add k candidates of padding instead of limiting k to N, so that export needs no condition on N.
     top = F.pad(keys, (0, k), value=floor).topk(k, dim=-1)
     return torch.where(top.values > floor, top.indices, -1)
 
@@ -56,7 +56,7 @@ def topk_selection(scores: Tensor, mask: Tensor, k: int) -> Tensor:
 def _sorted_by_key(keys: Tensor) -> tuple[Tensor, Tensor]:
     """The keys of [`_selection_keys`] in descending order, and the positions they came from; `(B, S, N)` each."""
     if can_check_values(keys):
-        # NumPy sorts plain integers several times faster; the keys say where they came from.
+        # Sort values only, which NumPy does several times faster, and compute the positions from the keys.
         values = torch.from_numpy(np.sort(-keys.numpy(), axis=-1)).neg_()
         return values, keys.shape[-1] - 1 - values % keys.shape[-1]
     ordered = keys.sort(dim=-1, descending=True)
@@ -69,7 +69,7 @@ def _fixed_point_probabilities(distance: Tensor, offset: Tensor) -> Tensor:
 
 
 def _approximate_offset(distance: Tensor, sizes: Tensor) -> Tensor:
-    """Where the probabilities sum to `sizes`, by Newton steps on logarithms; fails where the scores lie far apart."""
+    """The offset at which probabilities sum to `sizes`, by Newton steps; it may be wrong if scores lie far apart."""
     weights = distance.double().clamp_(max=100).exp_()
     rate = torch.full_like(weights[..., :1], 0.4)
     for _ in range(NEWTON_STEPS):
@@ -82,10 +82,10 @@ def _approximate_offset(distance: Tensor, sizes: Tensor) -> Tensor:
 
 
 def _offset(distance: Tensor, sizes: Tensor, counts: Tensor) -> Tensor:
-    """The smallest offset u at which the probabilities sum to `sizes` or more, to within 2e-11 or the last bit.
+    """The smallest offset u at which the probabilities sum to `sizes` or more, exact to 2e-11 or to the last bit.
 
     Args:
-        distance: `(B, S, N)` float, scores in units of the noise minus the `sizes`-th largest; -inf for padding.
+        distance: `(B, S, N)` float, scores minus the `sizes`-th largest, in units of the noise; -inf for padding.
         sizes: `(B, 1, 1)` long, tokens to take.
         counts: `(B, 1, 1)` long, real tokens.
 
@@ -95,7 +95,7 @@ def _offset(distance: Tensor, sizes: Tensor, counts: Tensor) -> Tensor:
     target = sizes * 2**PROBABILITY_BITS
 
     def bracket(candidates: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """The closest of the candidates `(B, S, C)`, `low` and `high` below and above u."""
+        """The closest bounds below and above u among the candidates `(B, S, C)`, `low` and `high`."""
         probabilities = _fixed_point_probabilities(distance[:, :, None], candidates[..., None])
         reached = probabilities.sum(-1) >= target
         below, above = torch.where(reached, low, candidates), torch.where(reached, candidates, high)
@@ -111,7 +111,7 @@ def _offset(distance: Tensor, sizes: Tensor, counts: Tensor) -> Tensor:
         guess = _approximate_offset(distance, sizes)
         guess = torch.where((low < guess) & (guess < high), guess, high)
         low, high = bracket(guess + guess.new_tensor(NEWTON_ERRORS), low, high)
-    # Bisection costs least; many parts at a time keep a traced graph short.
+    # Bisection computes least, but in a traced graph 16 parts per step need fewer steps and keep the graph short.
     parts = 2 if eager else 16
     fractions = torch.arange(1, parts, dtype=distance.dtype, device=distance.device) / parts
     for _ in range(math.ceil(OFFSET_BITS / math.log2(parts))):
@@ -125,9 +125,9 @@ def _offset(distance: Tensor, sizes: Tensor, counts: Tensor) -> Tensor:
 def systematic_selection(scores: Tensor, mask: Tensor, k: int, noise: float) -> Tensor:
     """K tokens whose frequencies follow the inclusion probabilities of Gumbel top-k sampling, without randomness.
 
-    The probabilities are pi_i = 1 - exp(-exp(s_i / noise + u)) with u such that they sum to k. In score order, the
-    tokens are taken at which the running sum of pi passes 1/2, 3/2, ..., k - 1/2 (systematic sampling with a fixed
-    start). Sums run in 64-bit integers: exactly k distinct tokens, independent of padding and batch shape.
+    The probabilities are pi_i = 1 - exp(-exp(s_i / noise + u)), where u makes them sum to k. A running sum of pi in
+    score order takes each token at which it passes one of 1/2, 3/2, ..., k - 1/2 (systematic sampling with a fixed
+    start). Sums of 64-bit integers give exactly k distinct tokens, whatever the padding and the batch shape.
 
     Args:
         scores: `(B, S, N)` float.

@@ -1,7 +1,7 @@
-"""Depthwise convolution over tokens `(B, N, D)`, with an own gradient of wide windows.
+"""Depthwise convolution over tokens `(B, N, D)` with a faster weight gradient for wide windows.
 
-On CPU the library's gradient of depthwise weights takes time in proportion to the width. Here it is a matrix product
-over blocks of tokens, in which a wider window adds columns to a block that is as long already.
+On the CPU, PyTorch's gradient of depthwise weights takes time in proportion to the width. Here it is a matrix product
+over blocks of tokens, to which a wider window only adds columns.
 """
 
 from typing import Any
@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.utils.generic import maybe_autocast
 
-# Tokens of one block: products of this many rows and block plus width columns, of which the diagonals are summed.
+# Tokens of one block. Each product has this many rows and block plus width columns, and its diagonals are summed.
 BLOCK = 64
-# Windows up to this width are left to the library.
+# PyTorch computes the gradient of windows up to this width.
 SMALL_WIDTH = 8
 
 
 def depthwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Convolve each channel with its own window, tokens outside the sequence counting as zeros.
+    """Convolve each channel with its own window; tokens outside the sequence count as zeros.
 
     Args:
         x: `(B, N, D)`.
@@ -30,7 +30,7 @@ def depthwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None)
     """
     if x.device.type != "cpu":
         return _convolve(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
-    # Never in half precision: oneDNN (torch 2.13) does not return from wide bfloat16 windows over few channels.
+    # Avoid half precision: oneDNN (torch 2.13) hangs on wide bfloat16 windows over few channels.
     with maybe_autocast("cpu", enabled=False):
         dtype = torch.promote_types(x.dtype, torch.float32)
         inputs, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
@@ -46,13 +46,13 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     states, padding = x.mT, after
     if before != after:
         states, padding = F.pad(states, (before, after)), 0
-    # As an image of height 1 whose channels come last: no transposition.
+    # Treat the states as an image of height 1 with channels last, which needs no transposition.
     mixed = F.conv2d(states[:, :, None], weight[:, :, None], bias, padding=(0, padding), groups=len(weight))
     return mixed.squeeze(2).mT
 
 
 def _channels_first(x: Tensor) -> Tensor:
-    # Of all transpositions, the library has a fast one for matrices.
+    # Transpose as a matrix, for which PyTorch has a fast transposition.
     return x.flatten(0, 1).t().contiguous().view(x.shape[2], *x.shape[:2])
 
 
@@ -74,13 +74,13 @@ class _DepthwiseConvolution(torch.autograd.Function):
         before, after = size // 2, (size - 1) // 2
         flipped = F.pad(grad, (0, 0, after, before)).mT[:, :, None]
         grad_x = F.conv2d(flipped, weight.flip(-1)[:, :, None], groups=width).squeeze(2).mT
-        # Blocks of the gradient (D, BLOCK, M) times those of the padded input (D, M, BLOCK + k - 1).
+        # Multiply blocks of the gradient (D, BLOCK, M) by blocks of the padded input (D, M, BLOCK + k - 1).
         more = -length % BLOCK
         blocks = F.pad(_channels_first(grad), (0, more)).view(width, -1, BLOCK)
         padded = F.pad(_channels_first(x), (before, after + more))
         windows = padded.unfold(2, BLOCK + size - 1, BLOCK).reshape(width, -1, BLOCK + size - 1)
         products = blocks.mT @ windows
-        # Row r of a block belongs to tap t at column r + t.
+        # In row r of a block, tap t of the window is at column r + t.
         columns = torch.arange(BLOCK, device=x.device)[:, None] + torch.arange(size, device=x.device)
         grad_weight = products.gather(2, columns.expand(width, -1, -1)).sum(1)
         return grad_x, grad_weight[:, None]

@@ -12,7 +12,7 @@ def degree_features(edge_index: ArrayLike, num_nodes: int, max_degree: int) -> N
     Args:
         edge_index: (2, E) integers from 0 to `num_nodes` - 1.
         num_nodes: n.
-        max_degree: larger degrees count as this one.
+        max_degree: the largest category, which larger degrees get as well.
 
     Returns:
         (n, 1) int64.

@@ -10,7 +10,7 @@ from modeling_sft.hub.values import require_integer
 
 
 def stratified_folds(labels: ArrayLike, num_folds: int, seed: int) -> NDArray[np.int64]:
-    """Deals the rows of a data set out to folds so that every class keeps its share (scikit-learn's).
+    """Deals the rows of a data set out to folds so that every class keeps its share, by scikit-learn's method.
 
     Args:
         labels: (n,) class ids.
@@ -18,7 +18,7 @@ def stratified_folds(labels: ArrayLike, num_folds: int, seed: int) -> NDArray[np
         seed: an integer from 0 to 2**32 - 1; the folds are a pure function of it and of the labels.
 
     Returns:
-        (n,) fold of each row. Sizes of folds, and numbers of rows of a class in them, differ by at most one.
+        (n,) fold of each row. The sizes of two folds, and their numbers of rows of a class, differ by at most one.
 
     Raises:
         ValueError: if `labels`, `num_folds` or `seed` is out of range.

@@ -29,15 +29,15 @@ TIMEOUT_SECONDS = 30
 
 
 class LRGBSet(NamedTuple):
-    """What a set is called and holds."""
+    """The names and the contents of a set."""
 
     pyg_name: str
     node_feat: tuple[int, str]
     edge_attr: tuple[int, str]
     num_targets: int = 0
-    """Several labels or targets per graph."""
+    """Number of labels or targets of a graph."""
     num_node_classes: int = 0
-    """Classes of the nodes; without both, links are to be predicted."""
+    """Number of classes of nodes; a set without targets and classes is for link prediction."""
 
 
 SETS = {
@@ -55,15 +55,15 @@ def lrgb_reader(name: str) -> Callable[..., dict[str, Dataset]]:
     def read(data_dir: str | os.PathLike[str] | None, download: bool = False) -> dict[str, Dataset]:
         """Reads the official splits.
 
-        PyTorch Geometric can download absent files, but does not verify the server's certificate and unpickles what
-        it gets: this is done on demand only. The files' own pickles are trusted.
+        PyTorch Geometric can download absent files, but it does not verify the server's certificate and unpickles what
+        it gets, so it downloads on demand only. Pickles in the files are trusted.
 
         Args:
             data_dir: holds, or will hold, the folder of the set.
             download: whether absent files are downloaded.
 
         Raises:
-            ValueError: for files that are absent and not downloaded, or damaged.
+            ValueError: for files that are damaged, or absent and not downloaded.
             ImportError: if PyTorch Geometric is not installed.
         """
         pyg_name = SETS[name].pyg_name
@@ -93,18 +93,18 @@ def lrgb_reader(name: str) -> Callable[..., dict[str, Dataset]]:
 
 
 def _process(pyg: Any, root: Path, pyg_name: str, download: bool, layout: str) -> None:
-    """Lets PyTorch Geometric make its processed files of raw ones, which it downloads if they are absent."""
+    """Lets PyTorch Geometric make its processed files from the raw ones, which it downloads if they are absent."""
     raw = root / pyg_name / "raw"
     kind = "pickle" if pyg_name.endswith("-sp") else "pt"
     complete = all((raw / f"{part}.{kind}").is_file() for part in SPLITS.values())
     if not complete and not download:
         raise ValueError(f"{raw} lacks files of the set: get them, or set download to True; {layout}")
     timeout = socket.getdefaulttimeout()
-    # A network that swallows packets would otherwise block forever.
+    # Set a timeout: a network that swallows packets would otherwise block forever.
     socket.setdefaulttimeout(TIMEOUT_SECONDS)
     try:
         pyg(str(root), pyg_name, split="val")
-    # The network, archives and pickles raise almost anything.
+    # The network, archives and pickles may raise almost any error, so catch them all.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         if complete:
@@ -122,15 +122,15 @@ def _generate(files: Sequence[Path], has_targets: bool) -> Iterator[dict[str, An
     in_memory = import_optional("torch_geometric.data", "graphs").InMemoryDataset
     graphs = in_memory()
     try:
-        # Of other classes than its own, PyTorch Geometric would run the pickle's code.
+        # Load the file safely first: PyTorch Geometric would run the code of a pickle with classes other than its own.
         torch.load(path, weights_only=True)
         graphs.load(str(path))
-    # Damaged files raise the errors of torch, pickle and zip.
+    # A damaged file may raise errors of torch, pickle and zip, so catch them all.
     except Exception as error:
         raise damaged(path, f"it cannot be read ({type(error).__name__}: {error}); remove it") from error
     for number, graph in enumerate(graphs):
         if has_targets:
-            # Several labels may be stored as integers, which would be taken for classes of nodes.
+            # Make labels floats: a file may store them as integers, which would be taken for classes of nodes.
             graph.y = graph.y.float()
         try:
             yield graph_from_pyg(graph)

@@ -59,12 +59,12 @@ def moleculenet_reader(name: str) -> Callable[..., dict[str, Dataset]]:
     def read(data_dir: str | os.PathLike[str] | None, split: str = "scaffold", seed: int = 0) -> dict[str, Dataset]:
         """Reads the molecules, split 80/10/10.
 
-        Molecules that RDKit cannot read are left out, with a warning; repeated ones stay.
+        Molecules that RDKit cannot read are left out, with a warning; repeated molecules stay.
 
         Args:
             data_dir: holds the folder `moleculenet`.
             split: "scaffold" or "random".
-            seed: of the random split.
+            seed: seed of the random split.
 
         Raises:
             ValueError: for absent and damaged files, and options out of range.

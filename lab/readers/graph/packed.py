@@ -1,4 +1,4 @@
-"""Many graphs in few arrays, and their rows in the cache of `datasets`."""
+"""Many graphs in a few arrays, and their rows in the cache of `datasets`."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class PackedGraphs(NamedTuple):
 
 
 ReadPacked = Callable[..., PackedGraphs]
-"""Called with files and, by name, options."""
+"""A function that is called with files, and with options by name."""
 
 
 def check_packed(path: Path, graphs: PackedGraphs) -> PackedGraphs:
-    """The same graphs.
+    """Checks packed graphs, and returns them.
 
     Raises:
         ValueError: if the arrays do not fit each other, an edge is out of range or a graph has no node.
@@ -83,15 +83,15 @@ def packed_rows(
     part: int | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """Makes one row of each graph, once (see `cached_rows`).
+    """Makes one row of each graph, and keeps the rows in the cache (see `cached_rows`).
 
     Args:
         read: a function of a module, called as `read(files, **options)`.
         split: name of the split, for the progress bar.
         features: see `graph_features`.
-        files: what the graphs are read from.
-        part: only the graphs of this split; all if None.
-        options: passed to `read`.
+        files: the files to read the graphs from.
+        part: the split whose graphs to take; None takes all graphs.
+        options: options for `read`.
     """
     rows = cached_rows(
         _generate, split, features, files, read=read, part=part, options=tuple(sorted((options or {}).items()))

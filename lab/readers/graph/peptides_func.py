@@ -25,7 +25,7 @@ label (graphs, 10) and split (graphs,), 0 for train, 1 for validation and 2 for 
 
 SPLITS = ("train", "validation", "test")
 
-# The order of the official labels.
+# The functions stand in the order of the official labels.
 PEPTIDES_FUNC_TARGETS = (
     "antifungal",
     "cell_cell_communication",
@@ -46,7 +46,7 @@ def peptides_func_target_names(**options: Any) -> tuple[str, ...]:
 
 
 def read_peptides_func(data_dir: str | os.PathLike[str] | None) -> dict[str, Dataset]:
-    """10,873 / 2,331 / 2,331 peptides in the official split, 10 labels each of 0 and 1.
+    """10,873 / 2,331 / 2,331 peptides in the official split, each with 10 labels of 0 or 1.
 
     Raises:
         ValueError: for absent and damaged files.
@@ -68,7 +68,7 @@ def _read(files: Sequence[Path]) -> PackedGraphs:
     check_labels(path, "split", archive["split"], (len(label),), len(SPLITS))
     if bonds.ndim != 2 or bonds.shape != (2, len(bond_feat)):
         raise damaged(path, f"edge_index has shape {bonds.shape}; expected (2, {len(bond_feat)})")
-    # A bond and its reverse are neighbours, as in OGB.
+    # Put a bond and its reverse next to each other, as in OGB.
     edge_index = np.stack([bonds, bonds[::-1]], axis=-1).reshape(2, -1)
     graphs = PackedGraphs(
         node_feat=archive["node_feat"].astype(np.int64),

@@ -16,7 +16,7 @@ from .packed import PackedGraphs, check_packed
 
 
 def read_tu_class_names(path: Path) -> list[str]:
-    """The different labels of graphs, in the order of numbers.
+    """The distinct labels of graphs in ascending order.
 
     Raises:
         ValueError: for a file that cannot be read.
@@ -25,9 +25,9 @@ def read_tu_class_names(path: Path) -> list[str]:
 
 
 def read_tu_texts(files: Sequence[Path], max_degree: int, node_attributes: bool) -> PackedGraphs:
-    """Reads the edges, graph indicators and graph labels, in this order, and what else is among the files.
+    """Reads the files of edges, graph indicators and graph labels, in this order, and any further files.
 
-    Labels of nodes and of edges are counted from the smallest, so that they are categories from 0 on.
+    The smallest label of nodes, and of edges, becomes 0, so that labels are categories from 0 on.
 
     Raises:
         ValueError: for files that cannot be read or do not fit each other.
@@ -81,7 +81,7 @@ def _node_features(
         raise damaged(path, f"it has {len(attributes)} rows; expected one for each of the {num_nodes} nodes")
     if labels is None:
         return attributes
-    # Categories side by side with numbers: one column for each value of each label.
+    # Beside numbers, categories are one-hot: each value of each label gets a column.
     one_hot = [np.eye(column.max() + 1, dtype=np.float32)[column] for column in labels.T]
     return np.concatenate([attributes, *one_hot], axis=1)
 
@@ -94,7 +94,7 @@ def _categories(path: Path, num_rows: int) -> NDArray[np.int64]:
 
 
 def _numbers(path: Path, dtype: Any, empty_width: int | None = None) -> NDArray[Any]:
-    """Rows of numbers; (0, empty_width) for an empty file, which without `empty_width` is an error."""
+    """Rows of numbers; an empty file gives (0, empty_width), or is an error without `empty_width`."""
     if path.stat().st_size == 0:
         if empty_width is None:
             raise damaged(path, "it is empty")

@@ -52,11 +52,11 @@ def tu_reader(name: str) -> Callable[..., dict[str, Dataset]]:
         Args:
             data_dir: holds the files.
             fold: from 0 to `num_folds` - 1.
-            num_folds: the number of folds, at least 2, or 3 with "next_fold"; they are stratified by class.
+            num_folds: the number of folds, which are stratified by class; at least 2, or 3 with "next_fold".
             validation: "next_fold" for the fold after the test fold (the first after the last), a share between 0 and
                 1 of the other folds' graphs, stratified by class, or None for no validation split.
-            seed: the folds and the share are a function of it and of the labels.
-            max_degree: of the categories of graphs without features of nodes, which are the nodes' degrees.
+            seed: the folds and the share are a function of the seed and the labels.
+            max_degree: the largest category where nodes have no features and get their degrees as categories.
             node_attributes: whether the features are the continuous attributes, followed by one column for each label
                 of nodes, instead of the labels as categories.
 
@@ -68,7 +68,7 @@ def tu_reader(name: str) -> Callable[..., dict[str, Dataset]]:
         options = {"max_degree": max_degree, "node_attributes": bool(node_attributes)}
         graphs = read_files(files, **options)
         parts = fold_indices(graphs.y, fold, num_folds, validation, seed)
-        # The name of a split may not have a hyphen.
+        # Replace hyphens, as the name of a split must not have one.
         rows = packed_rows(read_files, name.replace("-", "_"), _features(graphs, class_names), files, options=options)
         return {split: rows.select(part) for split, part in parts.items()}
 
@@ -78,7 +78,7 @@ def tu_reader(name: str) -> Callable[..., dict[str, Dataset]]:
 def fold_indices(
     labels: ArrayLike, fold: int, num_folds: int, validation: str | float | None, seed: int
 ) -> dict[str, NDArray[np.int64]]:
-    """Increasing row numbers of the splits; see the reader.
+    """The row numbers of each split in ascending order; see the reader.
 
     Args:
         labels: (n,) class ids.
@@ -105,7 +105,7 @@ def fold_indices(
 
 
 def _source(name: str, data_dir: str | os.PathLike[str] | None) -> tuple[list[Path], ReadPacked, list[str]]:
-    """The files, what reads them, and the names of the classes."""
+    """The files, the function that reads them, and the names of the classes."""
     layout = LAYOUT.format(name=name, archive=name.replace("-", ""))
     if data_dir is None:
         raise ValueError(f"data_dir is needed for {name.lower().replace('-', '_')}; {layout}")
@@ -142,7 +142,7 @@ def _read_archive(files: Sequence[Path], max_degree: int, node_attributes: bool)
         y=label,
     )
     check_packed(path, graphs)
-    # Labels that are all alike stand for none.
+    # If all nodes have the same label, the set has no labels of nodes, so degrees replace them.
     return graphs if (tag != tag[0]).any() else with_degrees(graphs, max_degree)
 
 

@@ -1,4 +1,4 @@
-"""Reading the files of point-cloud data sets: damaged ones give an error that says what was expected."""
+"""Reading the files of point-cloud data sets; a damaged file gives an error that says what was expected."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ logger = logging.get_logger(__name__)
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, stripped, without empty ones.
+    """The lines of a text file, stripped and without empty lines.
 
     Raises:
-        ValueError: if it is no text or has no line.
+        ValueError: if the file is not a text, or has no lines.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
@@ -35,7 +35,7 @@ def read_class_names(path: Path, expected: Sequence[str]) -> list[str]:
     """The names that a file lists, one per line; their order gives the labels.
 
     Raises:
-        ValueError: if they are not the expected ones, in any order.
+        ValueError: if they are not the expected names, in any order.
     """
     names = read_lines(path)
     if sorted(names) != sorted(expected):
@@ -50,13 +50,13 @@ def read_table(path: Path, num_columns: int, delimiter: str | None = None) -> ND
     Args:
         path: the file.
         num_columns: numbers on each line.
-        delimiter: what separates them; white space by default.
+        delimiter: the separator of the numbers; white space by default.
 
     Returns:
         (lines, num_columns) finite values.
 
     Raises:
-        ValueError: if a line has something else.
+        ValueError: if a line has other content.
     """
     lines = read_lines(path)
     try:
@@ -71,7 +71,7 @@ def read_table(path: Path, num_columns: int, delimiter: str | None = None) -> ND
 
 
 def warn_if_incomplete(name: str, counts: Mapping[str, int], official_counts: Mapping[str, int]) -> None:
-    """Logs a warning for each split with other than the official number of clouds."""
+    """Logs a warning for each split whose number of clouds is not the official one."""
     for split, official in official_counts.items():
         if counts[split] != official:
             logger.warning(
@@ -85,13 +85,13 @@ def check_clouds(path: Path, name: str, clouds: NDArray[Any], columns: int, kind
 
     Args:
         path: the file, for the message.
-        name: the array, for the message.
-        clouds: must have shape (clouds, points, `columns`), not be empty and be finite.
-        columns: its last dimension.
+        name: the name of the array, for the message.
+        clouds: the array; it must have shape (clouds, points, `columns`), be finite and not be empty.
+        columns: the last dimension of the array.
         kinds: NumPy type kinds that are accepted.
 
     Raises:
-        ValueError: if it does not fit.
+        ValueError: if the array does not fit.
     """
     if clouds.ndim != 3 or clouds.shape[2] != columns or clouds.dtype.kind not in kinds or clouds.size == 0:
         wanted = "floats" if kinds == "f" else "numbers"

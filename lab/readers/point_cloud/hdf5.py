@@ -1,4 +1,4 @@
-"""Clouds in HDF5 files, read whole: what a damaged file lost is an error and not zeros."""
+"""Clouds in HDF5 files; data that a damaged file has lost give an error instead of zeros."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..contents import check_labels
 from .files import check_clouds, read_lines
 
 MAX_COMPRESSION = 1032
-"""Deflate cannot compress further, so a larger array is a damaged shape."""
+"""Largest factor of deflate: an array that is larger than its data times this has a damaged shape."""
 
 
 def read_hdf5(path: Path, names: Iterable[str], optional_names: Iterable[str] = ()) -> dict[str, NDArray[Any]]:
@@ -27,10 +27,10 @@ def read_hdf5(path: Path, names: Iterable[str], optional_names: Iterable[str] = 
     Args:
         path: the file.
         names: the arrays it must have.
-        optional_names: those that are read where it has them.
+        optional_names: arrays to read if the file has them.
 
     Raises:
-        ImportError: without h5py.
+        ImportError: if h5py is not installed.
         ValueError: if the file cannot be read, lacks one of the names or does not hold an array completely.
     """
     h5py = import_optional("h5py", "pointclouds")
@@ -38,7 +38,7 @@ def read_hdf5(path: Path, names: Iterable[str], optional_names: Iterable[str] = 
         with h5py.File(path, "r") as file:
             wanted = [*names, *(name for name in optional_names if name in file)]
             for name in wanted:
-                # Links and virtual arrays lead to other files.
+                # Accept plain arrays only, as links may lead to other files.
                 if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(
                     file[name], h5py.Dataset
                 ):
@@ -49,7 +49,7 @@ def read_hdf5(path: Path, names: Iterable[str], optional_names: Iterable[str] = 
         if str(path) in str(error):
             raise
         raise _unreadable(path, error) from error
-    # Damaged files raise almost anything: OS, runtime, key, type, memory and Unicode errors.
+    # A damaged file may raise OS, runtime, key, type, memory and Unicode errors, so catch them all.
     except Exception as error:
         raise _unreadable(path, error) from error
 
@@ -59,11 +59,11 @@ def read_hdf5_clouds(path: Path, num_classes: int, parts: Sequence[str] = ()) ->
 
     Args:
         path: the file.
-        num_classes: labels are below it.
-        parts: possible names of the array of part ids (shapes, points), if it must have one.
+        num_classes: the number of classes; labels must be below it.
+        parts: possible names of the array of part ids (shapes, points), if the file must have one.
 
     Returns:
-        The columns `points`, `label` and, where the file has them, `normals` and `point_labels`.
+        The columns `points`, `label` and, if the file has them, `normals` and `point_labels`.
 
     Raises:
         ValueError: if the file is damaged or the arrays do not fit each other.
@@ -94,16 +94,16 @@ def read_hdf5_clouds(path: Path, num_classes: int, parts: Sequence[str] = ()) ->
 
 
 def listed_files(folder: Path, list_name: str, pattern: str, layout: str) -> list[Path]:
-    """The files of a split, in the order of the list if there is one, else in that of their numbers.
+    """The files of a split, in the order of the list if there is one, otherwise in the order of their numbers.
 
     Args:
-        folder: where they are.
-        list_name: text file with one path per line, of which only the last part counts.
+        folder: the folder of the files.
+        list_name: text file with one path per line; only the file name at the end of a path counts.
         pattern: matches the names of all files of the split.
-        layout: the end of the message if there are none.
+        layout: the end of the message if there are no files.
 
     Raises:
-        ValueError: if there are none, or if there is a list and it names other files than there are.
+        ValueError: if there are no files, or if a list names other files than the folder has.
     """
     present = sorted(
         folder.glob(pattern), key=lambda path: ([int(i) for i in re.findall(r"\d+", path.name)], path.name)
@@ -131,7 +131,7 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 
 
 def _check_complete(path: Path, name: str, dataset: Any) -> None:
-    """HDF5 fills what is not stored with zeros, without a word."""
+    """Checks that the whole array is stored in the file: HDF5 silently fills missing data with zeros."""
     if dataset.dtype.kind not in "fiu":
         raise damaged(path, f"{name} has type {dataset.dtype}; expected numbers")
     if dataset.is_virtual or dataset.external:

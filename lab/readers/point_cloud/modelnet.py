@@ -26,7 +26,7 @@ class_names."""
 def read_modelnet10_vox(data_dir: str | os.PathLike[str] | None) -> dict[str, Dataset]:
     """ModelNet10 from 30 x 30 x 30 voxel grids, official split (3980 / 907 clouds), 1024 points, estimated normals.
 
-    Detail finer than a voxel is gone: results must not stand beside those on the meshes without saying so.
+    Detail finer than a voxel is lost, so results here do not compare with results on the meshes.
     """
     folder = dataset_folder("modelnet10_vox", data_dir, VOX_LAYOUT)
     splits, names = {}, {}

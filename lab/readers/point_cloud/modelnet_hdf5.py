@@ -25,7 +25,7 @@ OFFICIAL_COUNTS = {"train": 9840, "test": 2468}
 
 
 def read_modelnet40_hdf5(data_dir: str | os.PathLike[str] | None) -> dict[str, Dataset]:
-    """2048 points from each of 9840 / 2468 shapes, and their normals if the files have them."""
+    """2048 points from each of 9840 / 2468 shapes, with normals if the files have them."""
     name = "modelnet40_ply_hdf5_2048"
     folder = dataset_folder(name, data_dir, LAYOUT)
     class_names = read_class_names(existing_file(folder / "shape_names.txt", LAYOUT), MODELNET40_CLASSES)

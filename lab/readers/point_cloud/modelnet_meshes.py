@@ -23,13 +23,13 @@ LAYOUT = """expected layout, as in {name}.zip from https://modelnet.cs.princeton
 
 
 def read_modelnet10(data_dir: str | os.PathLike[str] | None, num_mesh_points: int = 2048) -> dict[str, Dataset]:
-    """The 10 classes (3991 / 908 meshes): points drawn uniformly by area, with the normals of their faces."""
+    """The 10 classes (3991 / 908 meshes) as points drawn uniformly by area, with the normals of their faces."""
     counts = {"train": 3991, "test": 908}
     return _read_meshes("ModelNet10", MODELNET10_CLASSES, counts, data_dir, num_mesh_points)
 
 
 def read_modelnet40(data_dir: str | os.PathLike[str] | None, num_mesh_points: int = 2048) -> dict[str, Dataset]:
-    """The 40 classes (9843 / 2468 meshes): points drawn uniformly by area, with the normals of their faces."""
+    """The 40 classes (9843 / 2468 meshes) as points drawn uniformly by area, with the normals of their faces."""
     counts = {"train": 9843, "test": 2468}
     return _read_meshes("ModelNet40", MODELNET40_CLASSES, counts, data_dir, num_mesh_points)
 
@@ -61,7 +61,7 @@ def _read_meshes(
 
 
 def _meshes(folder: Path, layout: str) -> list[Path]:
-    # macOS leaves files such as ._chair_0001.off behind.
+    # Skip hidden files: macOS leaves some behind, such as ._chair_0001.off.
     meshes = sorted(path for path in folder.glob("*.off") if not path.name.startswith("."))
     if not meshes:
         raise ValueError(f"There is no .off file in {folder}; {layout}")

@@ -26,10 +26,10 @@ OFFICIAL_COUNTS = {10: {"train": 3991, "test": 908}, 40: {"train": 9843, "test":
 
 
 def read_modelnet40_resampled(data_dir: str | os.PathLike[str] | None, num_classes: int = 40) -> dict[str, Dataset]:
-    """10,000 points, uniform by area, and normals of each of 9843 / 2468 shapes (3991 / 908 with 10 classes).
+    """10,000 points, uniform by area, with normals, of each of 9843 / 2468 shapes (3991 / 908 with 10 classes).
 
     Raises:
-        ValueError: besides damaged files, if `num_classes` is neither 40 nor 10.
+        ValueError: for damaged files, or if `num_classes` is neither 40 nor 10.
     """
     if num_classes not in CLASSES:
         raise ValueError(f"num_classes of modelnet40_normal_resampled must be 40 or 10; got {num_classes!r}.")
@@ -56,7 +56,7 @@ def read_resampled_cloud(file: CloudFile) -> dict[str, Any]:
     """Reads the points and normals of one shape.
 
     Raises:
-        ValueError: if the file does not hold 10,000 of them.
+        ValueError: if the file does not hold 10,000 points.
     """
     table = read_table(file.path, 6, delimiter=",")
     if len(table) != NUM_POINTS:

@@ -1,4 +1,4 @@
-"""Synthetic shapes of boxes, cylinders, cones, spheres and tori, with exact part labels: needs no files."""
+"""Synthetic shapes of boxes, cylinders, cones, spheres and tori, with exact part labels; they need no files."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ JITTER = 0.01
 SEED = 2024
 
 ALONG_X = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
-"""Turns z into x."""
+"""Rotation that turns z into x."""
 ACROSS_Y = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
-"""Turns z into -y: a ring about z then stands upright in the plane of x and z."""
+"""Rotation that turns z into -y, so that a ring about z stands upright in the plane of x and z."""
 
-# Parts that touch reach a little into each other, so that no face between them stays visible.
+# Parts that touch overlap by this length, so that no face between them stays visible.
 OVERLAP = 0.02
 
 
@@ -37,8 +37,9 @@ def read_primitives(
 ) -> dict[str, Dataset]:
     """Six categories in turn, upright along z, of random proportions and counts; 1024 points and normals each.
 
-    Points are uniform by area over the outside, in the unit ball about their mean, then jittered by a normal deviation
-    of 0.01 in each coordinate; normals are those of the points before. Row i is the same whatever the number of rows.
+    Points are drawn uniformly by area from the outside, scaled to the unit ball about their mean, and jittered by
+    normal noise of deviation 0.01 in each coordinate; normals are computed before the jitter. Row i does not depend on
+    the number of rows.
 
     Raises:
         ValueError: if a number of rows is not positive.
@@ -56,7 +57,7 @@ def _rows(split: int, count: int, part_names: list[str]) -> Dataset:
     categories = list(CATEGORIES)
     columns: dict[str, list[Any]] = {"points": [], "normals": [], "label": [], "point_labels": []}
     for index in range(count):
-        # RandomState and not Generator: only the former's numbers are the same in every version of NumPy.
+        # Use RandomState instead of Generator: its numbers are the same in every version of NumPy.
         rng = np.random.RandomState([SEED, split, index])
         label = index % len(categories)
         parts = assemble(categories[label], rng)
@@ -73,7 +74,7 @@ def _rows(split: int, count: int, part_names: list[str]) -> Dataset:
 
 
 def assemble(category: str, rng: np.random.RandomState) -> list[Part]:
-    """A random shape of a category: solids with the names of the parts they belong to."""
+    """A random shape of a category, as solids with the names of the parts that they belong to."""
     return CATEGORIES[category][0](rng)
 
 
@@ -178,4 +179,4 @@ CATEGORIES: dict[str, tuple[Callable[[np.random.RandomState], list[Part]], tuple
     "rocket": (_rocket, ("nose", "body", "fins")),
     "table": (_table, ("top", "legs")),
 }
-"""What assembles each category, and the names of its parts."""
+"""The function that assembles each category, and the names of its parts."""

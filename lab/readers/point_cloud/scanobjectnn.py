@@ -57,11 +57,12 @@ def read_scanobjectnn(data_dir: str | os.PathLike[str] | None, variant: str = "p
 
     Args:
         data_dir: holds the folder.
-        variant: `"obj_only"` (objects alone), `"obj_bg"` (with their surroundings) or `"pb_t50_rs"` (the box shifted
-            by up to half, rotated and scaled, five times each: the hardest, and the one that is usually reported).
+        variant: `"obj_only"` (objects alone), `"obj_bg"` (with their surroundings) or `"pb_t50_rs"` (each object five
+            times, with its box shifted by up to half, rotated and scaled). `"pb_t50_rs"` is the hardest variant, and
+            usually the reported one.
 
     Raises:
-        ValueError: besides damaged files, for another variant.
+        ValueError: for damaged files and unknown variants.
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant of scanobjectnn must be one of {', '.join(VARIANTS)}; got {variant!r}.")

@@ -64,14 +64,14 @@ OFFICIAL_COUNTS = {"train": 12137, "validation": 1870, "test": 2874}
 def read_shapenetpart(data_dir: str | os.PathLike[str] | None, layout: str | None = None) -> dict[str, Dataset]:
     """12137 / 1870 / 2874 shapes; `label` is the category, `point_labels` are the parts, numbered over all categories.
 
-    The release has no names for the parts: here they are the category and the number within it, as in "Lamp/2".
+    The release does not name the parts; here their names are category and number, such as "Lamp/2".
 
     Args:
         data_dir: holds the folder.
-        layout: `"hdf5"` (2048 points, no normals), `"txt"` (all points, normals), or None for the one that is there.
+        layout: `"hdf5"` (2048 points, no normals) or `"txt"` (all points, normals); None takes the one that is there.
 
     Raises:
-        ValueError: besides damaged files, if the layout is unknown or absent, or if both are there and none is chosen.
+        ValueError: for damaged files, an unknown or absent layout, or two layouts of which none is chosen.
     """
     if layout not in (None, "hdf5", "txt"):
         raise ValueError(f"layout of shapenetpart must be 'hdf5' or 'txt'; got {layout!r}.")
@@ -132,7 +132,7 @@ def read_annotated_cloud(file: CloudFile) -> dict[str, Any]:
     """Reads the points, normals and part ids of one shape.
 
     Raises:
-        ValueError: if a line does not hold them.
+        ValueError: if a line holds anything else.
     """
     table = read_table(file.path, 7)
     parts = table[:, 6].astype(np.int64)
@@ -143,10 +143,10 @@ def read_annotated_cloud(file: CloudFile) -> dict[str, Any]:
 
 
 def check_parts(path: Path, parts: NDArray[np.int64], categories: NDArray[np.int64]) -> None:
-    """Checks that parts belong to their categories; the two are broadcast.
+    """Checks that parts belong to their categories; the two arrays are broadcast.
 
     Raises:
-        ValueError: if one does not.
+        ValueError: if a part does not.
     """
     wrong = (parts < FIRST_PART[categories]) | (parts >= FIRST_PART[categories + 1])
     if wrong.any():

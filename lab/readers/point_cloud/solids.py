@@ -1,4 +1,4 @@
-"""Solids from which shapes are assembled: their surfaces, sampled uniformly by area, and what is inside of them."""
+"""Solids that shapes are assembled from: points on their surface, uniform by area, and tests of what is inside."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Box(Solid):
 
 @dataclass(frozen=True)
 class Frustum(Solid):
-    """A cone cut off, along z: a cylinder with equal radii, a cone with one radius 0; its ends are closed."""
+    """A truncated cone along z with closed ends: a cylinder if the radii are equal, a cone if one of them is 0."""
 
     bottom_radius: float
     top_radius: float
@@ -120,7 +120,7 @@ class Frustum(Solid):
 
 @dataclass(frozen=True)
 class Sphere(Solid):
-    """A ball's surface."""
+    """A ball."""
 
     radius: float
 
@@ -139,7 +139,7 @@ class Sphere(Solid):
 
 @dataclass(frozen=True)
 class Torus(Solid):
-    """A ring about z."""
+    """A torus about z."""
 
     ring_radius: float
     tube_radius: float
@@ -150,7 +150,7 @@ class Torus(Solid):
 
     def sample_local(self, rng: np.random.RandomState, num_points: int) -> tuple[Array, Array]:
         around, tube = rng.uniform(0, 2 * math.pi, size=(2, num_points))
-        # Angles of density 1 + a cos from uniform ones: mirrored with probability (1 - a cos) / 2.
+        # Mirror uniform angles with probability (1 - a cos) / 2: they then have the density 1 + a cos of the area.
         kept = 2 * rng.uniform(size=num_points) < 1 + self.tube_radius / self.ring_radius * np.cos(tube)
         tube = np.where(kept, tube, math.pi - tube)
         normals = np.stack([np.cos(tube) * np.cos(around), np.cos(tube) * np.sin(around), np.sin(tube)], axis=1)
@@ -165,10 +165,10 @@ class Torus(Solid):
 def sample_union(
     solids: Sequence[Solid], rng: np.random.RandomState, num_points: int
 ) -> tuple[Array, Array, NDArray[np.int64]]:
-    """Draws points uniformly by area from what is visible of several solids: not inside another one.
+    """Draws points uniformly by area from the surfaces of several solids, leaving out what lies inside another solid.
 
     Returns:
-        Points (n, 3), unit normals (n, 3), and which solid each point is on (n,).
+        Points (n, 3), unit normals (n, 3), and the index of the solid that each point lies on (n,).
     """
     areas = np.array([solid.area for solid in solids])
     points, normals, owners = np.empty((0, 3)), np.empty((0, 3)), np.empty(0, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""ACL Anthology Network: pairs of papers, the retrieval task of Long Range Arena."""
+"""ACL Anthology Network: pairs of papers, which are the retrieval task of Long Range Arena."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ LABELS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
 
 
 def read_aan(data_dir: str | os.PathLike[str] | None) -> dict[str, Dataset]:
-    """147,086 / 18,090 / 17,437 pairs of papers; related ones have a citation link.
+    """147,086 / 18,090 / 17,437 pairs of papers; a pair is related if one paper cites the other.
 
-    Texts written as literals of bytes, as b'...', are decoded as UTF-8; what is none becomes U+FFFD.
+    Texts written as byte literals, such as b'...', are decoded as UTF-8; invalid bytes become U+FFFD.
 
     Raises:
         ValueError: for absent and damaged files.
@@ -46,7 +46,7 @@ def _generate(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
     path = files[0]
     row = -1
     try:
-        # Only \n ends a line: texts may have other separators of lines.
+        # Split at \n only, as texts may contain other line separators.
         with path.open(encoding="utf-8", newline="\n") as file:
             for row, line in enumerate(file):
                 fields = line.rstrip("\r\n").split("\t")

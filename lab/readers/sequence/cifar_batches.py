@@ -1,4 +1,4 @@
-"""The pickled batches of CIFAR-10, read without running what a pickle may ask for."""
+"""The pickled batches of CIFAR-10, read without running any code that a pickle may name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from modeling_sft.data.files import damaged
 
-# What pickles of arrays name: NumPy 1 and 2, and Python 2, in which the official files were written.
+# Pickles of arrays name these functions, in NumPy 1 and 2 and in Python 2, which wrote the official files.
 ALLOWED = {
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
@@ -25,7 +25,7 @@ ALLOWED = {
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Makes dictionaries, lists, strings, numbers and NumPy arrays, and nothing else."""
+    """An unpickler that makes dictionaries, lists, strings, numbers and NumPy arrays, and refuses everything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
@@ -37,11 +37,11 @@ def read_cifar_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Images (n, 3, 32, 32) and labels (n,) of a batch.
 
     Raises:
-        ValueError: if it is something else.
+        ValueError: if the file is not such a batch.
     """
     try:
         batch = ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-    # Damaged pickles raise almost anything.
+    # A damaged pickle may raise almost any error, so catch them all.
     except Exception as error:
         raise damaged(path, f"it cannot be unpickled ({type(error).__name__}: {error})") from error
     if not isinstance(batch, dict) or not {"data", "labels"} <= set(batch):

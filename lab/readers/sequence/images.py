@@ -62,7 +62,7 @@ def read_mnist(data_dir: str | os.PathLike[str] | None) -> dict[str, Dataset]:
 
 
 def read_cifar10_gray(data_dir: str | os.PathLike[str] | None) -> dict[str, Dataset]:
-    """50,000 / 10,000 images as 1,024 gray levels, made gray before and stored so.
+    """50,000 / 10,000 images as 1,024 gray levels, from files of images that are gray already.
 
     Raises:
         ValueError: for absent and damaged files.
@@ -73,7 +73,7 @@ def read_cifar10_gray(data_dir: str | os.PathLike[str] | None) -> dict[str, Data
 
 
 def read_cifar10(data_dir: str | os.PathLike[str] | None) -> dict[str, Dataset]:
-    """50,000 / 10,000 images as 1,024 gray levels, 0.2989 R + 0.5870 G + 0.1140 B rounded.
+    """50,000 / 10,000 images as 1,024 gray levels, which are 0.2989 R + 0.5870 G + 0.1140 B, rounded.
 
     Raises:
         ValueError: for absent and damaged files.
@@ -135,13 +135,13 @@ def _read_idx(files: Sequence[Path]) -> Iterator[Images]:
 
 
 def _idx_file(path: Path) -> Path:
-    """The file, or its compressed form if that is there instead."""
+    """The file, or its compressed form if only that exists."""
     compressed = path.with_name(path.name + ".gz")
     return compressed if compressed.is_file() and not path.is_file() else path
 
 
 def _read_idx_array(path: Path, num_dims: int) -> NDArray[np.uint8]:
-    """An array of bytes: 0, 0, 8 (the type), the number of dimensions, these as big-endian integers, and the data."""
+    """Reads an array of bytes: 0, 0, 8 (its type), the number of dimensions, their big-endian sizes, and the data."""
     content = path.read_bytes()
     if path.suffix == ".gz":
         try:

@@ -26,7 +26,7 @@ FILE_NAME = re.compile(r"(\d+)_(\d+)\.txt")
 
 
 def read_imdb(data_dir: str | os.PathLike[str] | None) -> dict[str, Dataset]:
-    """25,000 / 25,000 reviews, ordered by label: shuffle them.
+    """25,000 / 25,000 reviews, ordered by label, so shuffle them.
 
     Raises:
         ValueError: for absent and damaged files.

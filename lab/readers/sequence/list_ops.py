@@ -77,21 +77,21 @@ def read_lra_list_ops(
     max_depth: int = 10,
     max_args: int = 10,
 ) -> dict[str, Dataset]:
-    """Long expressions: the files of Long Range Arena if `data_dir` has them, else generated once and kept.
+    """Long expressions: the files of Long Range Arena if `data_dir` has them, otherwise rows generated once and kept.
 
-    Generated rows are a pure function of the seed, the split and the settings of the trees; the first rows of a larger
-    split are those of a smaller one.
+    Generated rows are a pure function of the seed, the split and the settings of the trees; a larger split begins with
+    the rows of a smaller one.
 
     Args:
         data_dir: folder that may hold `listops-1000`, which is read as it is.
         num_train: number of training rows to generate.
-        num_validation: of validation rows.
-        num_test: of test rows.
-        seed: from 0 to 2**32 - 1.
-        min_length: see `ListOpsGenerator`, as for the others.
-        max_length: see there.
-        max_depth: see there.
-        max_args: see there.
+        num_validation: number of validation rows to generate.
+        num_test: number of test rows to generate.
+        seed: seed of the generated rows, from 0 to 2**32 - 1.
+        min_length: see `ListOpsGenerator`.
+        max_length: see `ListOpsGenerator`.
+        max_depth: see `ListOpsGenerator`.
+        max_args: see `ListOpsGenerator`.
 
     Raises:
         ValueError: for options that are out of range or cannot be met, and for damaged files.
@@ -111,7 +111,7 @@ def read_lra_list_ops(
             _generate,
             split,
             text_features(CLASS_NAMES),
-            # A split depends on the sizes of those before it only where expressions repeat.
+            # Pass the sizes of earlier splits as well: expressions that occur in them are left out here.
             num_rows=tuple(sizes.items())[: list(sizes).index(split) + 1],
             **options,
         )

@@ -21,7 +21,7 @@ MAX_REPETITIONS = 1_000
 
 
 def _median(values: Sequence[int]) -> int:
-    """Rounded down where it lies between two values."""
+    """The median, rounded down if it lies between two values."""
     ordered = sorted(values)
     return (ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) // 2
 
@@ -39,14 +39,14 @@ FIRST_DIGIT = TOKENS.index("0")
 
 
 def evaluate_list_ops(text: str) -> int:
-    """The value, 0 to 9, of an expression.
+    """The value of an expression, from 0 to 9.
 
     Args:
         text: tokens separated by white space: an operator `[MIN`, `[MAX`, `[MED` (the median, rounded down) or `[SM`
             (the sum modulo 10), its arguments, which are digits or expressions, and `]`.
 
     Raises:
-        ValueError: if it is no expression.
+        ValueError: if the text is not an expression.
     """
     operators: list[Callable[[Sequence[int]], int]] = []
     arguments: list[list[int]] = [[]]
@@ -70,19 +70,19 @@ def evaluate_list_ops(text: str) -> int:
 
 @dataclass(frozen=True)
 class ListOpsGenerator:
-    """Expressions whose trees are grown at random, by default as those of Long Range Arena.
+    """Expressions whose trees grow at random, by default as in Long Range Arena.
 
-    A node is an operator with probability 0.25, of 2 to `max_args` arguments, and a digit else, which it always is at
-    depth `max_depth` (the root has depth 1). Trees of other than the wanted lengths are dropped.
+    With probability 0.25 a node is an operator of 2 to `max_args` arguments; otherwise it is a digit, as is every node
+    at depth `max_depth` (the root has depth 1). Trees whose length is out of range are dropped.
 
     Args:
         min_length: expressions have more tokens than this.
         max_length: expressions have fewer tokens than this.
-        max_depth: depth of the tree, its digits included.
-        max_args: arguments of an operator at most.
+        max_depth: the largest depth of a tree, digits included.
+        max_args: the largest number of arguments of an operator.
 
     Raises:
-        ValueError: if one is no positive integer, or if no tree can have such a length.
+        ValueError: if an argument is not a positive integer, or if no tree can have such a length.
     """
 
     min_length: int = 500
@@ -115,9 +115,9 @@ class ListOpsGenerator:
         """A random expression, a pure function of the arguments (each from 0 to 2**32 - 1) and of the settings.
 
         Raises:
-            ValueError: if hardly a tree has the wanted length.
+            ValueError: if hardly any tree has the wanted length.
         """
-        # RandomState and not Generator: only the former's numbers are the same in every version of NumPy.
+        # Use RandomState instead of Generator: its numbers are the same in every version of NumPy.
         rng = np.random.RandomState(np.random.PCG64([seed, stream, index]))
         for _ in range(MAX_ATTEMPTS):
             tokens = self._grow(rng)
@@ -134,13 +134,13 @@ class ListOpsGenerator:
         is_operator = draws[0] < OPERATOR_PROBABILITY
         digits = (draws[1] * len(DIGITS)).astype(int).tolist()
         kinds = (draws[2] * NUM_OPERATORS * (self.max_args - 1)).astype(int).tolist()
-        # A root that is a digit would be dropped in any case.
+        # Make the root an operator: a tree of one digit would be dropped anyway.
         is_operator[0] = True
 
         tokens: list[str] = []
         num_missing: list[int] = []  # arguments of each operator that is not closed yet
         max_open = self.max_depth - 1
-        length = 1  # of the tree with a digit for every argument to come
+        length = 1  # the length if every missing argument is a digit
         for operator, digit, kind in zip(is_operator.tolist(), digits, kinds):
             if operator and len(num_missing) < max_open:
                 num_args, operator_id = divmod(kind, NUM_OPERATORS)
@@ -163,12 +163,12 @@ class ListOpsGenerator:
         return tokens if length > self.min_length else None
 
     def distinct(self, seed: int, sizes: Mapping[str, int], split: str) -> Iterator[str]:
-        """The expressions of a split, none of which is there twice or in a split before it.
+        """The expressions of a split, without repetitions and without expressions of earlier splits.
 
         Args:
-            seed: from 0 to 2**32 - 1.
-            sizes: number of expressions of each split, in an order that stays the same.
-            split: the one to give; the first rows of a larger split are those of a smaller one.
+            seed: seed from 0 to 2**32 - 1.
+            sizes: number of expressions of each split, always in the same order.
+            split: the split to generate; a larger split begins with the rows of a smaller one.
 
         Raises:
             ValueError: if there are too few different expressions.

@@ -1,8 +1,8 @@
-"""Pathfinder: whether two marked points are on one path, in images taken pixel by pixel.
+"""Pathfinder: whether two marked points lie on one path, in images read pixel by pixel.
 
-The first 80 % of the images are the training, the next 10 % the validation and the last 10 % the test split, in the
-order of the numbers of the metadata files and of their lines; Long Range Arena has the same shares of an order of its
-own. Images whose file is empty are left out, with a warning.
+The first 80 % of the images are the training split, the next 10 % the validation split and the last 10 % the test
+split, in the order of the numbers of the metadata files and of their lines. Long Range Arena uses the same shares in
+another order. Images whose file is empty are left out, with a warning.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _read_image(path: Path, size: int) -> NDArray[np.uint8]:
     try:
         with image_module.open(path) as image:
             pixels = np.asarray(image.convert("L"))
-    # Absent and damaged images raise OSError, and several other errors of Pillow.
+    # An absent or damaged image raises OSError or one of several other errors of Pillow.
     except Exception as error:
         raise damaged(path, f"it cannot be read as an image ({type(error).__name__}: {error})") from error
     if pixels.shape != (size, size):

@@ -27,7 +27,7 @@ def text_rows(texts: Sequence[str], labels: Sequence[int], class_names: Sequence
 
 
 def value_features(length: int | None, class_names: Sequence[str]) -> Features:
-    """The columns `values` (length, 1) float32, `length` None if it differs, and `label`."""
+    """The columns `values` (length, 1) float32 and `label`; `length` is None if it differs from row to row."""
     from datasets import Array2D, ClassLabel, Features
 
     return Features({"values": Array2D((length, 1), "float32"), "label": ClassLabel(names=list(class_names))})

@@ -1,4 +1,4 @@
-"""scikit-learn's embedded 8 x 8 digits as point clouds: needs no files."""
+"""The 8 x 8 digits inside scikit-learn as point clouds, which need no files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def read_digits(data_dir: str | os.PathLike[str] | None = None) -> dict[str, Dataset]:
-    """The inked pixels are the points (column, row counted upwards, 0), their intensity from 0 to 1 the only feature.
+    """Inked pixels are the points (column, row counted upwards, 0); their intensity from 0 to 1 is the only feature.
 
-    The test split is a fixed stratified fifth (1437 / 360 images): scikit-learn defines none.
+    The test split is a fixed stratified fifth (1437 / 360 images), because scikit-learn does not define one.
     """
     digits = import_optional("sklearn.datasets", "pointclouds").load_digits()
     points, intensities = [], []
