@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeling_sft.data import graph_metrics as metrics
+from modeling_sft.data.graph import metrics
 
 NAN = float("nan")
 
