@@ -12,25 +12,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..hub.optional import import_optional
 from ..training.run import CURVES_NAME
-from .reports import Result, has_source, numbers_of, results_of, unsourced_number
+from .reports import Result, has_source, numbers_of, results_of, rows_under, unsourced_number
 from .sections import CARD_SECTIONS, render_sections
-from .text import rows_under
 from .validation import CheckedFolder
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 UNKNOWN_DATA_LICENSE = "not recorded here; ask the publisher of the data set"
-_DATA_LICENSES = {
-    "digits": "CC BY 4.0 (Optical Recognition of Handwritten Digits, UCI Machine Learning Repository)",
-    "primitives": "none needed, the shapes are generated",
-    "lra_listops": "none needed, the expressions are generated",
-    "modelnet10_vox": "none stated for the grids; ModelNet's models were gathered from the web for research",
-    "shrec16": "none stated for the shapes; SHREC is for research",
-    "peptides_func": "CC BY-NC 4.0 (Long Range Graph Benchmark), so not for commercial use",
-    "tox21": "none stated for the table; the assays are public data of the Tox21 programme",
-    "imdb": "none stated; reviews belong to their authors, for research (Maas et al., 2011)",
-    "cifar10_gray": "none stated; for research (Krizhevsky, 2009)",
-    "mnist": "CC BY-SA 3.0, as it is commonly given (LeCun and Cortes)",
-}
 _PURPOSES = {
     "point-cloud-classification": "It assigns one of {labels} classes to a point cloud.",
     "point-cloud-segmentation": "It assigns one of {labels} classes to each point of a point cloud.",
@@ -63,7 +50,7 @@ def render_card(
         checked: the folder.
         repo_id: repository that it will be published as.
         license_name: licence of weights and code, as the Hub names it.
-        data_license: licence of the training data; known for a few data sets.
+        data_license: licence of the training data; by default what its [`ReaderEntry`] says.
 
     Raises:
         ValueError: if `auto_map` of the configuration does not name the model's class.
@@ -72,6 +59,7 @@ def render_card(
     results = results_of(checked.reports)
     model_name = repo_id.rpartition("/")[2]
     dataset = recipe.dataset["name"]
+    reader = checked.task.readers.get(dataset)
     reads_tokens = config.modality == "sequence" and config.num_input_features == 0
     data = ModelCardData(
         library_name="transformers",
@@ -97,7 +85,7 @@ def render_card(
             for name, value in sorted(recipe.dataset.items())
             if name not in ("name", "validation_fraction")
         ],
-        data_license=data_license or _DATA_LICENSES.get(dataset, UNKNOWN_DATA_LICENSE),
+        data_license=data_license or (reader and reader.license) or UNKNOWN_DATA_LICENSE,
         validation=(
             f"a fraction of {recipe.validation_fraction:g} of the training data, unless the data set has a split"
             if recipe.validation_fraction > 0

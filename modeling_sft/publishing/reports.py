@@ -153,6 +153,17 @@ def has_source(text: str, numbers: set[float]) -> bool:
     return decimals > 0 and any(abs(value - number) <= 0.5000001 * 10.0**-decimals for number in numbers)
 
 
+def rows_under(text: str, words: str) -> Iterator[list[str]]:
+    """The rows of all tables under the headings that contain some words, in any case, as their cells."""
+    level = 0  # of the heading with the words that the line stands under; 0 for none
+    for line in text.splitlines():
+        heading = re.match(r"(#+)\s+(.*)", line)
+        if heading and (level == 0 or len(heading[1]) <= level):
+            level = len(heading[1]) if words.lower() in heading[2].lower() else 0
+        elif level and line.lstrip().startswith("|"):
+            yield [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
 def unsourced_number(rows: Iterable[Sequence[str]], numbers: set[float]) -> str | None:
     """The first number, in a cell of numbers alone, that is none of some numbers; None if there is no such one."""
     for cell in (cell for row in rows for cell in row):
