@@ -9,10 +9,9 @@ import numpy as np
 from transformers import AutoConfig, EvalPrediction, Trainer, TrainingArguments
 
 from .environment import describe_environment
-from .loading import check_recipe, load_recipe
 from .processes import leave_together
 from .recipe import RECIPE_NAME, Recipe
-from .tasks import get_task, task_of_config
+from .tasks import check_recipe, get_task, load_recipe, task_of_config
 from .trainer import device_arguments
 from .writing import replace_text
 

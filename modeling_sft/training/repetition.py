@@ -9,10 +9,9 @@ import numpy as np
 
 from .environment import describe_environment
 from .evaluation import EVALUATION_NAME, evaluate
-from .loading import load_recipe
 from .recipe_files import recipe_name
 from .run import train
-from .tasks import get_task
+from .tasks import get_task, load_recipe
 from .writing import replace_text
 
 SUMMARY_NAME = "summary.json"

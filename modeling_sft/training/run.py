@@ -16,10 +16,9 @@ from .callbacks import DatasetEpochCallback, HeapTrimCallback, ProcessorTimeCall
 from .checkpoints import STATE_NAME, best_checkpoint_of, find_last_checkpoint, training_had_finished
 from .environment import describe_environment
 from .figures import plot_training_curves
-from .loading import check_recipe
 from .processes import leave_together
 from .recipe import RECIPE_NAME, Recipe
-from .tasks import Task, get_task
+from .tasks import Task, check_recipe, get_task
 from .trainer import SFTTrainer, activation_checkpointing_arguments, device_arguments
 from .writing import replace_text
 
