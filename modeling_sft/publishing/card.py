@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..hub.optional import import_optional
 from ..training.run import CURVES_NAME
 from .reports import Result, has_source, numbers_of, results_of, rows_under, unsourced_number
-from .sections import CARD_SECTIONS, render_sections
+from .sections import CARD_SECTIONS
 from .validation import CheckedFolder
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -69,6 +69,7 @@ def render_card(
         model_name=model_name,
         eval_results=[_index_entry(result, recipe.task) for result in results],
     )
+    parts = [CARD_SECTIONS[name].render(content, checked.path) for name, content in checked.sections.items()]
     purpose = _PURPOSES.get(recipe.task, f"Its task is `{recipe.task}`.")
     return ModelCard.from_template(
         data,
@@ -99,7 +100,7 @@ def render_card(
         date=log["date"],
         versions=", ".join(f"{name} {version}" for name, version in log["versions"].items() if version),
         results=results,
-        sections=render_sections(checked.sections, checked.path),
+        sections="".join(f"{part.strip()}\n\n" for part in parts),
         num_runs=max((CARD_SECTIONS[name].num_runs(each) for name, each in checked.sections.items()), default=1),
         curves=CURVES_NAME if (checked.path / CURVES_NAME).is_file() else None,
         snippet=_snippet(checked, repo_id),
@@ -136,9 +137,7 @@ def without_folders(command: str) -> str:
 
 
 def check_card(
-    card: ModelCard,
-    reports: Mapping[str, Mapping[str, Any]],
-    sections: Mapping[str, Mapping[str, Any]] | None = None,
+    card: ModelCard, reports: Mapping[str, Mapping[str, Any]], sections: Mapping[str, Mapping[str, Any]] | None = None
 ) -> None:
     """Check that every result in a card has a source in evaluation files.
 

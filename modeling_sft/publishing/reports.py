@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..training.repetition import format_metric
+from ..training.evaluation import NO_METRICS, format_metric
 from ..training.tasks import get_task
 
 _REPORT_FIELDS = ("task", "dataset", "split", "num_examples", "num_parameters", "date", "results")
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
 _NUMBER_CELL = re.compile(r"[\s\d.,%±+*-]*\d[\s\d.,%±+*-]*")
-_NO_METRICS = ("changed_predictions", "sampled")
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def results_of(reports: Mapping[str, Mapping[str, Any]]) -> list[Result]:
 def _results_of(source: str, report: Mapping[str, Any]) -> Iterator[Result]:
     plain = get_task(report["task"]).plain_metrics
     for rotation, values in report["results"].items():
-        metrics = {name: value for name, value in values.items() if name not in _NO_METRICS}
+        metrics = {name: value for name, value in values.items() if name not in NO_METRICS}
         if "sampled" in values:
             passes = values["sampled"]
             metrics[f"{passes['metric']}, mean of {len(passes['values'])} sampled passes"] = passes["mean"]

@@ -123,8 +123,7 @@ class GraphMultiLabelClassificationTask(GraphTargetsTask):
         return {"num_labels": self.num_targets(rows), "problem_type": "multi_label_classification"}
 
     def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
-        scores, labels = np.asarray(evaluation.predictions), np.asarray(evaluation.label_ids)
-        return {"average_precision": mean_average_precision(scores, labels), "roc_auc": mean_roc_auc(scores, labels)}
+        return _ranking_metrics(np.asarray(evaluation.predictions), np.asarray(evaluation.label_ids))
 
 
 @register_task
@@ -169,7 +168,9 @@ class NodeClassificationTask(GraphTask):
         feature = getattr(rows.features.get("y"), "feature", None)
         if not str(getattr(feature, "dtype", "")).startswith("int"):
             raise ValueError("`dataset` has no classes of nodes in its column `y`: train `graph-classification`.")
-        return label_names_of(rows, "y") if hasattr(feature, "names") else {"num_labels": _numbers_of_classes(rows)}
+        if hasattr(feature, "names"):
+            return label_names_of(rows, "y")
+        return {"num_labels": 1 + max(int(np.max(row["y"])) for row in rows.with_format("numpy", columns=["y"]))}
 
     def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
         feature = rows.features["y"].feature
@@ -206,17 +207,13 @@ class LinkPredictionTask(GraphTask):
     def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
         labels = np.asarray(evaluation.label_ids)
         counted = labels != IGNORED_LABEL
-        scores, expected = np.asarray(evaluation.predictions)[counted], labels[counted]
-        return {
-            "average_precision": mean_average_precision(scores, expected),
-            "roc_auc": mean_roc_auc(scores, expected),
-        }
+        return _ranking_metrics(np.asarray(evaluation.predictions)[counted], labels[counted])
+
+
+def _ranking_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    return {"average_precision": mean_average_precision(scores, labels), "roc_auc": mean_roc_auc(scores, labels)}
 
 
 def _numbers_of_categories(rows: Any, column: str) -> list[int]:
     largest = [np.asarray(row[column]).max(axis=0, initial=0) for row in rows.with_format("numpy", columns=[column])]
     return (np.max(largest, axis=0) + 1).astype(int).tolist()
-
-
-def _numbers_of_classes(rows: Any) -> int:
-    return 1 + max(int(np.max(row["y"])) for row in rows.with_format("numpy", columns=["y"]))
