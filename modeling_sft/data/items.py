@@ -1,21 +1,36 @@
-"""What map-style data sets share: row numbers from the end, and items that differ from epoch to epoch."""
+"""What map-style data sets share: columns of rows, positions from the end, items that change with the epoch."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
+ROWS_AT_ONCE = 256
 
-def position(index: int, length: int, what: str) -> int:
-    """The index of an item counted from 0, where a negative one counts from the end.
 
-    Args:
-        index: of the item.
-        length: how many items there are.
-        what: what they are, for the message.
+def read_column(rows: Any, name: str, kind: str | None = None) -> Iterator[Any]:
+    """The entries of a column, of a `datasets.Dataset` in the format `kind`.
 
     Raises:
-        IndexError: if there is no such item.
+        ValueError: for a row without it.
     """
+    remedy = "; pass target=None to do without labels" if name == "label" else ""
+    if not hasattr(rows, "select_columns"):
+        for index, row in enumerate(rows):
+            if name not in row:
+                raise ValueError(f"Row {index} has no column {name!r}; its columns are {sorted(row)}{remedy}.")
+            yield row[name]
+        return
+    if name not in rows.column_names:
+        raise ValueError(f"rows has no column {name!r}; its columns are {rows.column_names}{remedy}.")
+    # Many rows at once, of one column: rows one by one take far longer.
+    column = rows.select_columns([name]).with_format(kind)
+    for start in range(0, len(column), ROWS_AT_ONCE):
+        yield from column[start : start + ROWS_AT_ONCE][name]
+
+
+def position(index: int, length: int, what: str) -> int:
+    """The index of an item counted from 0, where a negative one counts from the end; an IndexError if it has none."""
     if not -length <= index < length:
         raise IndexError(f"index {int(index)} is out of range for {length} {what}.")
     return int(index) % length

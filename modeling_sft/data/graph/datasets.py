@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +11,7 @@ import numpy as np
 from ...graph.encodings import flip_signs
 from ...graph.processing import SFTGraphProcessor
 from ...hub.values import require_integer
-from ..columns import read_column
-from ..items import EpochDataset, position
+from ..items import EpochDataset, position, read_column
 
 if TYPE_CHECKING:
     from datasets import Dataset as RowDataset
@@ -35,11 +35,7 @@ class PreparedGraphs(EpochDataset):
     """
 
     def __init__(
-        self,
-        rows: RowDataset | Sequence[Any],
-        processor: SFTGraphProcessor,
-        flip_signs: bool = False,
-        seed: int = 0,
+        self, rows: RowDataset | Sequence[Any], processor: SFTGraphProcessor, flip_signs: bool = False, seed: int = 0
     ) -> None:
         super().__init__()
         require_integer("seed", seed, 0)
@@ -51,17 +47,13 @@ class PreparedGraphs(EpochDataset):
         self.processor = processor
         self.flip_signs = flip_signs
         self.seed = seed
-        self._lengths: list[int] | None = None
 
-    @property
+    @cached_property
     def lengths(self) -> list[int]:
         """The number of nodes of each graph; prepares all items, unless the rows have a column `num_nodes`."""
-        if self._lengths is None:
-            if "num_nodes" in (getattr(self._rows, "column_names", None) or ()):
-                self._lengths = [int(length) for length in read_column(self._rows, "num_nodes")]
-            else:
-                self._lengths = [len(self._item(index)["node_features"]) for index in range(len(self))]
-        return list(self._lengths)
+        if "num_nodes" in (getattr(self._rows, "column_names", None) or ()):
+            return [int(length) for length in read_column(self._rows, "num_nodes")]
+        return [len(self._item(index)["node_features"]) for index in range(len(self))]
 
     def __len__(self) -> int:
         return len(self._rows)

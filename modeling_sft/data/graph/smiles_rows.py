@@ -7,13 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...graph.molecules import (
-    ATOM_FEATURE_SIZES,
-    BOND_FEATURE_SIZES,
-    molecule_to_graph,
-    murcko_scaffold,
-    parse_smiles,
-)
+from ...graph.molecules import ATOM_FEATURE_SIZES, BOND_FEATURE_SIZES, molecule_to_graph, murcko_scaffold, parse_smiles
 from ...hub.optional import import_optional
 from ..cache import cached_rows
 from ..files import bad_value, damaged

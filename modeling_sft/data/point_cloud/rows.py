@@ -93,11 +93,7 @@ def read_cloud(file: CloudFile, num_mesh_points: int) -> dict[str, Any]:
 
 
 def rows_of_files(
-    read: Callable[..., Mapping[str, Any]],
-    files: Sequence[CloudFile],
-    split: str,
-    features: Features,
-    **options: Any,
+    read: Callable[..., Mapping[str, Any]], files: Sequence[CloudFile], split: str, features: Features, **options: Any
 ) -> Dataset:
     """Reads one row from each file, once (see `cached_rows`).
 

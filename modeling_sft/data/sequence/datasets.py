@@ -13,8 +13,7 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from ...hub.values import require_integer
 from ...sequence.feature_extraction import SFTSequenceFeatureExtractor
-from ..columns import read_column
-from ..items import position
+from ..items import position, read_column
 
 if TYPE_CHECKING:
     from datasets import Dataset as RowDataset

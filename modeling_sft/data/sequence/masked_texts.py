@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase
 
 from ...hub.values import is_number, require_integer
-from ..items import EpochDataset, position
-from .datasets import SequenceStore, id_type, read_column
+from ..items import EpochDataset, position, read_column
+from .datasets import SequenceStore, id_type
 
 if TYPE_CHECKING:
     from datasets import Dataset as RowDataset
