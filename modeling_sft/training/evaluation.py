@@ -128,8 +128,9 @@ def evaluate(
     Raises:
         ValueError: if the folder, the split, a rotation or the data set does not fit.
     """
-    require_integer("`sampled_passes`", sampled_passes, 0)
-    require_integer("`seed`", seed, 0)
+    for name, value, minimum in (("sampled_passes", sampled_passes, 0), ("seed", seed, 0)):
+        if value < minimum:
+            raise ValueError(f"`{name}` must be at least {minimum}, got {value}.")
     evaluator = Evaluator(folder, dataset, split, batch_size)
     recipe, task, model = evaluator.recipe, evaluator.task, evaluator.model
     rotations = list(dict.fromkeys(task.rotations if rotations is None else rotations))

@@ -90,6 +90,7 @@ def test_another_process_finds_the_rows(tmp_path, dataset_cache):
     points = load_point_cloud_dataset("modelnet10", tmp_path, num_mesh_points=5)["test"][3]["points"]
     script = """if True:
         import sys
+        import lab
         from modeling_sft.data import load_point_cloud_dataset
         from modeling_sft.data.point_cloud import rows as modules
 
