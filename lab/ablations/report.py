@@ -8,7 +8,7 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from modeling_sft.training.repetition import format_metric, spread_of
+from modeling_sft.training.evaluation import format_metric, spread_of
 from modeling_sft.training.tasks import get_task
 
 from .differences import Difference, difference_of, ordered_variants, reference_of

@@ -13,9 +13,8 @@ import torch
 
 from modeling_sft.hub.optional import import_optional
 from modeling_sft.training.environment import describe_environment
-from modeling_sft.training.evaluation import Evaluator
+from modeling_sft.training.evaluation import Evaluator, spread_of
 from modeling_sft.training.recipe import RECIPE_NAME, Recipe
-from modeling_sft.training.repetition import spread_of
 from modeling_sft.training.run import train
 from modeling_sft.training.tasks import get_task
 from modeling_sft.training.writing import replace_text

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modeling_sft.training.loading import load_recipe
 from modeling_sft.training.recipe import Recipe, reject_unknown_names
 from modeling_sft.training.recipe_files import parse_yaml, recipe_name
-from modeling_sft.training.tasks import get_task
+from modeling_sft.training.tasks import get_task, load_recipe
 
 from .inference import SAMPLERS, read_inference
 

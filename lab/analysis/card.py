@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modeling_sft.publishing.reports import numbers_of, unsourced_number
+from modeling_sft.publishing.reports import numbers_of, rows_under, unsourced_number
 from modeling_sft.publishing.sections import CardSection
-from modeling_sft.publishing.text import rows_under
 
 from .tables import ANALYSIS_FIGURE, ANALYSIS_NAME, FAILURES_FIGURE, section_tables
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from modeling_sft.data.columns import read_column
+from modeling_sft.data.items import read_column
 from modeling_sft.training.tasks import Task
 from modeling_sft.training.tasks.graphs import GraphTask
 from modeling_sft.training.tasks.point_clouds import PointCloudTask

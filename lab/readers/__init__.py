@@ -30,11 +30,15 @@ from .sequence.pathfinder import read_pathfinder32, read_pathx
 SEQUENCE_READERS |= {
     "aan": ReaderEntry(read_aan),
     "cifar10": ReaderEntry(read_cifar10),
-    "cifar10_gray": ReaderEntry(read_cifar10_gray),
-    "imdb": ReaderEntry(read_imdb),
+    "cifar10_gray": ReaderEntry(read_cifar10_gray, license="none stated; for research (Krizhevsky, 2009)"),
+    "imdb": ReaderEntry(
+        read_imdb, license="none stated; reviews belong to their authors, for research (Maas et al., 2011)"
+    ),
     "listops": ReaderEntry(read_list_ops),
-    "lra_listops": ReaderEntry(read_lra_list_ops, LIST_OPS_OPTIONS),
-    "mnist": ReaderEntry(read_mnist),
+    "lra_listops": ReaderEntry(
+        read_lra_list_ops, LIST_OPS_OPTIONS, license="none needed, the expressions are generated"
+    ),
+    "mnist": ReaderEntry(read_mnist, license="CC BY-SA 3.0, as it is commonly given (LeCun and Cortes)"),
     "pathfinder32": ReaderEntry(read_pathfinder32, ("difficulty",)),
     "pathx": ReaderEntry(read_pathx, ("difficulty",)),
 }
@@ -53,19 +57,35 @@ GRAPH_READERS |= {
     "nci1": ReaderEntry(tu_reader("NCI1"), TU_OPTIONS),
     "pascalvoc_sp": ReaderEntry(lrgb_reader("pascalvoc_sp"), LRGB_OPTIONS),
     "pcqm_contact": ReaderEntry(lrgb_reader("pcqm_contact"), LRGB_OPTIONS),
-    "peptides_func": ReaderEntry(read_peptides_func, target_names=peptides_func_target_names, is_molecular=True),
+    "peptides_func": ReaderEntry(
+        read_peptides_func,
+        target_names=peptides_func_target_names,
+        is_molecular=True,
+        license="CC BY-NC 4.0 (Long Range Graph Benchmark), so not for commercial use",
+    ),
     "proteins": ReaderEntry(tu_reader("PROTEINS"), TU_OPTIONS),
-    "tox21": ReaderEntry(moleculenet_reader("tox21"), MOLECULENET_OPTIONS, tox21_target_names, is_molecular=True),
+    "tox21": ReaderEntry(
+        moleculenet_reader("tox21"),
+        MOLECULENET_OPTIONS,
+        tox21_target_names,
+        is_molecular=True,
+        license="none stated for the table; the assays are public data of the Tox21 programme",
+    ),
 }
 
 READERS |= {
     "modelnet10": ReaderEntry(read_modelnet10, ("num_mesh_points",)),
-    "modelnet10_vox": ReaderEntry(read_modelnet10_vox),
+    "modelnet10_vox": ReaderEntry(
+        read_modelnet10_vox,
+        license="none stated for the grids; ModelNet's models were gathered from the web for research",
+    ),
     "modelnet40": ReaderEntry(read_modelnet40, ("num_mesh_points",)),
     "modelnet40_normal_resampled": ReaderEntry(read_modelnet40_resampled, ("num_classes",)),
     "modelnet40_ply_hdf5_2048": ReaderEntry(read_modelnet40_hdf5),
-    "primitives": ReaderEntry(read_primitives, ("num_train", "num_test")),
+    "primitives": ReaderEntry(
+        read_primitives, ("num_train", "num_test"), license="none needed, the shapes are generated"
+    ),
     "scanobjectnn": ReaderEntry(read_scanobjectnn, ("variant",)),
     "shapenetpart": ReaderEntry(read_shapenetpart, ("layout",)),
-    "shrec16": ReaderEntry(read_shrec16),
+    "shrec16": ReaderEntry(read_shrec16, license="none stated for the shapes; SHREC is for research"),
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from modeling_sft.publishing.sections import CardSection
-from modeling_sft.training.repetition import format_metric
+from modeling_sft.training.evaluation import format_metric
 
 COMPARISON_NAME = "comparison.json"
 _MODEL_NAMES = {

@@ -13,11 +13,10 @@ import numpy as np
 from modeling_sft.publishing.card import without_folders
 from modeling_sft.publishing.files import CARD_NAME
 from modeling_sft.training.evaluation import EVALUATION_NAME
-from modeling_sft.training.loading import load_recipe
 from modeling_sft.training.recipe import RECIPE_NAME
 from modeling_sft.training.repetition import SUMMARY_NAME, run_folder
 from modeling_sft.training.run import CURVES_NAME, LOG_NAME
-from modeling_sft.training.tasks import get_task
+from modeling_sft.training.tasks import get_task, load_recipe
 from modeling_sft.training.writing import replace_text
 
 from ..analysis.tables import ANALYSIS_NAME

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from modeling_sft.training.repetition import format_metric
+from modeling_sft.training.evaluation import format_metric
 
 from .comparison import comparison_tables
 from .goals import Goal, compare

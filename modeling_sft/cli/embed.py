@@ -44,15 +44,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the vectors, and print how many there are."""
     import numpy as np
+    from tqdm import tqdm
 
-    from .inputs import check_counts, read_inputs
-    from .models import saved_class
+    from ..hub.values import require_integer
+    from .embedding_pipelines import PIPELINE_OF_MODALITY
+    from .inputs import answers, read_inputs
+    from .models import load_pipeline, saved_class
 
-    check_counts(batch_size=arguments.batch_size)
+    require_integer("`batch_size`", arguments.batch_size, 1)
     check_output(arguments.output)
     config, model_class = saved_class(arguments.folder)
     inputs = read_inputs(config.modality, arguments.files, arguments.column)
-    vectors = np.stack(list(_embedded(config.modality, model_class, inputs, arguments)))
+    pipeline_class = PIPELINE_OF_MODALITY[config.modality]
+    pipeline = load_pipeline(pipeline_class, model_class, arguments.folder, arguments.device)
+    options = {"pooling": arguments.pooling, "normalize": arguments.normalize}
+    found = answers(pipeline, inputs, arguments.batch_size, **options)
+    # A progress bar, where standard error is a terminal.
+    vectors = np.stack(list(tqdm(found, total=len(inputs), unit="input", disable=None)))
     write_vectors(arguments.output, [entry.value for entry in inputs], vectors)
     print(f"{len(vectors)} vectors of {vectors.shape[1]} numbers written to {arguments.output}")
     return 0
@@ -98,17 +106,3 @@ def write_vectors(path: Path, names: Sequence[str], vectors: Any) -> None:
 
         content = {"input": list(names), **dict(zip(columns, vectors.T, strict=True))}
         pyarrow.parquet.write_table(pyarrow.table(content), path)
-
-
-def _embedded(modality: str, model_class: Any, inputs: Sequence[Any], arguments: argparse.Namespace) -> Any:
-    """The vectors, one by one, under a progress bar where standard error is a terminal."""
-    from tqdm import tqdm
-
-    from .embedding_pipelines import PIPELINE_OF_MODALITY
-    from .inputs import answers
-    from .models import load_pipeline
-
-    pipeline = load_pipeline(PIPELINE_OF_MODALITY[modality], model_class, arguments.folder, arguments.device)
-    options = {"pooling": arguments.pooling, "normalize": arguments.normalize}
-    vectors = answers(pipeline, inputs, arguments.batch_size, **options)
-    return tqdm(vectors, total=len(inputs), unit="input", disable=None)

@@ -49,6 +49,7 @@ def describe_folder(folder: Path) -> dict[str, Any]:
             raise ValueError(f"`{path}` is damaged ({error}): evaluate the model again.") from error
         if not isinstance(evaluation, dict) or not evaluation.get("results"):
             raise ValueError(f"`{path}` has no results: evaluate the model again.")
+    has_labels = any(part in model_class.__name__ for part in ("Classification", "Segmentation"))
     return {
         "folder": str(folder),
         "class": model_class.__name__,
@@ -57,7 +58,7 @@ def describe_folder(folder: Path) -> dict[str, Any]:
         "num_sampled_tokens": config.num_sampled_tokens,
         "num_sampled_tokens_range": config.num_sampled_tokens_range,
         "problem_type": config.problem_type,
-        "labels": [config.id2label[index] for index in sorted(config.id2label)] if _has_labels(model_class) else [],
+        "labels": [config.id2label[index] for index in sorted(config.id2label)] if has_labels else [],
         "evaluation": evaluation,
     }
 
@@ -77,7 +78,3 @@ def format_folder(result: dict[str, Any]) -> str:
         entries["labels"] = f"{len(result['labels'])}: {', '.join(result['labels'])}"
     text = f"{result['folder']}\n{aligned(entries)}"
     return text if result["evaluation"] is None else f"{text}\n\n{format_report(result['evaluation'])}"
-
-
-def _has_labels(model_class: Any) -> bool:
-    return any(part in model_class.__name__ for part in ("Classification", "Segmentation"))

@@ -11,17 +11,6 @@ from ..hub.lines import entries_of_lines, read_entries
 COLUMN_OF_MODALITY = {"sequence": "text", "graph": "smiles"}
 
 
-def check_counts(**counts: int | None) -> None:
-    """Refuse counts below 1, by their names.
-
-    Raises:
-        ValueError: one of them is.
-    """
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"`{name}` is {value}: use an integer of at least 1.")
-
-
 class Input(NamedTuple):
     """One input of a model."""
 
@@ -49,11 +38,13 @@ def read_inputs(modality: str, files: Sequence[str], column: str | None = None) 
             raise ValueError(f"There is no file `{absent[0]}`.")
         inputs = [Input(name, name) for name in files]
     else:
-        inputs = [
-            Input(value, "standard input" if name == "-" else name)
-            for name in files or ["-"]
-            for value in _read_values(name, modality, column or COLUMN_OF_MODALITY[modality])
-        ]
+        inputs = []
+        for name in files or ["-"]:
+            if name == "-":
+                values = entries_of_lines(sys.stdin, first_word=modality == "graph")
+            else:
+                values = read_entries(name, column or COLUMN_OF_MODALITY[modality])
+            inputs += [Input(value, "standard input" if name == "-" else name) for value in values]
     if not inputs:
         raise ValueError("There is nothing to read: name files, or pass texts or SMILES by standard input.")
     return inputs
@@ -71,36 +62,20 @@ def answers(pipeline: Any, inputs: Sequence[Input], batch_size: int, **options: 
     Raises:
         ValueError: an input cannot be read or does not fit the model; the message names its file.
     """
-    values = _Values(inputs)
+    num_read = 0
+
+    def values() -> Iterator[str]:
+        nonlocal num_read
+        for entry in inputs:
+            num_read += 1
+            yield entry.value
+
     try:
-        yield from pipeline(iter(values), batch_size=batch_size, **options)
+        yield from pipeline(values(), batch_size=batch_size, **options)
     except ValueError as error:
-        # Which of a batch it is, only the message says, if it is about one input.
-        names = list(dict.fromkeys(entry.source for entry in values.last_batch(batch_size)))
+        # Which of the last batch it is, only the message says, if it is about one input.
+        start = (num_read - 1) // batch_size * batch_size
+        names = list(dict.fromkeys(entry.source for entry in inputs[start:num_read]))
         if any(name in str(error) for name in names):
             raise
         raise ValueError(f"In {' or '.join(f'`{name}`' for name in names)}: {error}") from error
-
-
-class _Values:
-    """The values of inputs one by one, with a memory of how many were read."""
-
-    def __init__(self, inputs: Sequence[Input]) -> None:
-        self.inputs = inputs
-        self.num_read = 0
-
-    def __iter__(self) -> Iterator[str]:
-        for entry in self.inputs:
-            self.num_read += 1
-            yield entry.value
-
-    def last_batch(self, batch_size: int) -> Sequence[Input]:
-        """The inputs that were read since the last whole batch, or those of it."""
-        start = (self.num_read - 1) // batch_size * batch_size
-        return self.inputs[start : self.num_read]
-
-
-def _read_values(name: str, modality: str, column: str) -> list[str]:
-    if name == "-":
-        return entries_of_lines(sys.stdin, first_word=modality == "graph")
-    return read_entries(name, column)

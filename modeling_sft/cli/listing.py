@@ -52,11 +52,7 @@ def describe_package() -> dict[str, dict[str, Any]]:
         comment = re.match(r"#\s*(.*)", path.read_text(encoding="utf-8"))
         recipes[name] = {"task": Recipe.from_yaml(path).task, "description": comment[1] if comment else ""}
     tasks = {name: (type(get_task(name)).__doc__ or "").strip().split("\n")[0] for name in sorted(TASKS)}
-    return {
-        "presets": presets,
-        "tasks": tasks,
-        "recipes": recipes,
-    }
+    return {"presets": presets, "tasks": tasks, "recipes": recipes}
 
 
 def format_package(result: dict[str, dict[str, Any]]) -> str:

@@ -2,8 +2,6 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from .arguments import FILES_EPILOG, add_files, add_folder, add_json
@@ -41,58 +39,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what the model answers."""
-    options = (arguments.top_k, arguments.batch_size, arguments.device, arguments.column)
-    print_result(predict_files(arguments.folder, arguments.files, *options), format_predictions, arguments.json)
+    """Print what the model answers: `{"input": path, text or SMILES, "answer": what the pipeline gives}` each."""
+    from transformers import TextClassificationPipeline
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    from ..hub.values import require_integer
+    from .inputs import answers, read_inputs
+    from .models import load_pipeline, saved_class
+
+    require_integer("`batch_size`", arguments.batch_size, 1)
+    require_integer("`top_k`", arguments.top_k, 1)
+    config, model_class = saved_class(arguments.folder)
+    head = next((head for head in TASK_OF_HEAD if model_class.__name__.endswith(head)), None)
+    if head is None:
+        name = model_class.__name__
+        raise ValueError(f"`{arguments.folder}` holds a {name}, which labels nothing: use a classifier.")
+    inputs = read_inputs(config.modality, arguments.files, arguments.column)
+    options: dict[str, Any] = {}
+    if head.endswith(("CloudClassification", "GraphClassification", "SequenceClassification")):
+        options["top_k"] = arguments.top_k
+    # A folder that a pipeline saved is not asked for its class: it would want its own code to be trusted.
+    if config.modality == "sequence":
+        pipeline_class: Any = TextClassificationPipeline
+        options["truncation"] = True
+    else:
+        pipeline_class = PIPELINE_REGISTRY.supported_tasks[TASK_OF_HEAD[head]]["impl"]
+    pipeline = load_pipeline(pipeline_class, model_class, arguments.folder, arguments.device)
+    found = answers(pipeline, inputs, arguments.batch_size, **options)
+    result = [{"input": entry.value, "answer": answer} for entry, answer in zip(inputs, found, strict=True)]
+    print_result(result, format_predictions, arguments.json)
     return 0
 
 
-def predict_files(
-    folder: Path,
-    files: Sequence[str],
-    top_k: int | None = 5,
-    batch_size: int = 8,
-    device: str | None = None,
-    column: str | None = None,
-) -> list[dict[str, Any]]:
-    """Answer for the inputs in files by the pipeline of the model's task.
-
-    Args:
-        folder: with a saved model and its processor or tokenizer.
-        files: see `sft predict --help`.
-        top_k: labels for each input.
-        batch_size: inputs at once.
-        device: such as `"cpu"`.
-        column: of tables; `text` of texts and `smiles` of graphs by default.
-
-    Returns:
-        One `{"input": path, text or SMILES, "answer": what the pipeline gives}` per input.
-
-    Raises:
-        ValueError: no model that labels inputs, files that cannot be read or hold nothing, or options out of range.
-        OSError: absent files.
-    """
-    from .inputs import answers, check_counts, read_inputs
-    from .models import load_pipeline, saved_class
-
-    check_counts(batch_size=batch_size, top_k=top_k)
-    config, model_class = saved_class(folder)
-    head = next((head for head in TASK_OF_HEAD if model_class.__name__.endswith(head)), None)
-    if head is None:
-        raise ValueError(f"`{folder}` holds a {model_class.__name__}, which labels nothing: use a classifier.")
-    inputs = read_inputs(config.modality, files, column)
-    found = answers(
-        load_pipeline(_pipeline_class(TASK_OF_HEAD[head]), model_class, folder, device),
-        inputs,
-        batch_size,
-        **({"top_k": top_k} if head.endswith(("CloudClassification", "GraphClassification")) else {}),
-        **({"top_k": top_k, "truncation": True} if config.modality == "sequence" else {}),
-    )
-    return [{"input": entry.value, "answer": answer} for entry, answer in zip(inputs, found, strict=True)]
-
-
 def format_predictions(result: list[dict[str, Any]]) -> str:
-    """The text of `predict_files`: one line per input, labels with scores or, of points and nodes, with counts."""
+    """The text of the answers: one line per input, labels with scores or, of points and nodes, with counts."""
     lines = []
     for entry in result:
         answer = entry["answer"]
@@ -104,13 +84,3 @@ def format_predictions(result: list[dict[str, Any]]) -> str:
             parts = [f"{len(answer['scores'])} rows of scores (--json prints them)"]
         lines.append(f"{entry['input']}\t{', '.join(parts)}")
     return "\n".join(lines)
-
-
-def _pipeline_class(task: str) -> Any:
-    """The class of a task. A folder that a pipeline saved is not asked: it would want its own code to be trusted."""
-    from transformers import TextClassificationPipeline
-    from transformers.pipelines import PIPELINE_REGISTRY
-
-    if task == "text-classification":
-        return TextClassificationPipeline
-    return PIPELINE_REGISTRY.supported_tasks[task]["impl"]

@@ -3,7 +3,6 @@
 from .batch_samplers import SortedStepBatchSampler, TokenBudgetBatchSampler
 from .graph.collators import GraphCollator
 from .graph.datasets import PreparedGraphs
-from .graph.load import load_graph_dataset
 from .graph.metrics import (
     link_ranks,
     macro_f1,
@@ -13,16 +12,17 @@ from .graph.metrics import (
     mean_roc_auc,
     root_mean_squared_error,
 )
+from .graph.readers import load_graph_dataset
 from .graph.rows import graph_rows
 from .metrics import classification_metrics, restricted_argmax, segmentation_metrics
 from .point_cloud.collators import PointCloudCollator
 from .point_cloud.datasets import PreparedPointClouds
-from .point_cloud.load import load_point_cloud_dataset
+from .point_cloud.readers import load_point_cloud_dataset
 from .point_cloud.rows import point_cloud_rows
 from .sequence.collators import SequenceCollator
 from .sequence.datasets import PreparedSequences
-from .sequence.load import load_sequence_dataset
 from .sequence.masked_texts import ChunkedText, EpochMasks, FixedMasks, StreamedText, TokenMasking
+from .sequence.readers import load_sequence_dataset
 from .splits import stratified_indices, train_validation_split
 
 __all__ = [

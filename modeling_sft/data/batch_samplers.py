@@ -9,7 +9,25 @@ from numpy.typing import NDArray
 from ..hub.values import require_integer
 
 
-class TokenBudgetBatchSampler(torch.utils.data.Sampler[list[int]]):
+class EpochBatchSampler(torch.utils.data.Sampler[list[int]]):
+    """Batches of rows by their lengths, drawn anew for each epoch as a pure function of (seed, epoch)."""
+
+    def __init__(self, lengths: Sequence[int], seed: int) -> None:
+        self.lengths = np.asarray(lengths, dtype=np.int64)
+        if self.lengths.ndim != 1 or len(self.lengths) == 0 or self.lengths.min() < 1:
+            raise ValueError("lengths must be a list of at least one number, each at least 1.")
+        require_integer("seed", seed, 0)
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch; Transformers' Trainer and accelerate's data loaders call it."""
+        if epoch < 0:
+            raise ValueError(f"epoch must be at least 0; got {epoch}.")
+        self.epoch = int(epoch)
+
+
+class TokenBudgetBatchSampler(EpochBatchSampler):
     """Batches of rows of similar length (nodes or tokens), whose padded tokens B * N stay within a budget.
 
     Rows are ordered by length, those of one length at random, and cut into batches at places that change from epoch to
@@ -31,32 +49,20 @@ class TokenBudgetBatchSampler(torch.utils.data.Sampler[list[int]]):
     """
 
     def __init__(
-        self,
-        lengths: Sequence[int],
-        max_tokens: int,
-        max_rows: int | None = None,
-        shuffle: bool = True,
-        seed: int = 0,
+        self, lengths: Sequence[int], max_tokens: int, max_rows: int | None = None, shuffle: bool = True, seed: int = 0
     ) -> None:
-        self.lengths = _as_lengths(lengths)
+        super().__init__(lengths, seed)
         if self.lengths.max() > max_tokens:
             raise ValueError(
                 f"max_tokens is {max_tokens} and row {self.lengths.argmax()} has {self.lengths.max()} tokens; raise "
                 "max_tokens, or leave out longer rows."
             )
-        if max_rows is not None and max_rows < 1:
-            raise ValueError(f"max_rows must be at least 1, or None for no limit; got {max_rows}.")
+        require_integer("max_rows", max_rows, 1, or_none="for no limit")
         self.max_tokens = max_tokens
         self.max_rows = max_rows
         self.shuffle = shuffle
-        self.seed = _as_seed(seed)
-        self.epoch = 0
         self._sorted = np.sort(self.lengths)
         self._fullest = self._sizes(len(self.lengths))
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch; Transformers' Trainer and accelerate's data loaders call it."""
-        self.epoch = _as_epoch(epoch)
 
     def __len__(self) -> int:
         # One batch more than needed leaves room for batches that begin elsewhere.
@@ -91,7 +97,7 @@ class TokenBudgetBatchSampler(torch.utils.data.Sampler[list[int]]):
         return sizes
 
 
-class SortedStepBatchSampler(torch.utils.data.Sampler[list[int]]):
+class SortedStepBatchSampler(EpochBatchSampler):
     """Batches of gradient accumulation: a random set of rows for each step, dealt out to its batches by length.
 
     With a loss that Trainer divides by the labels of all batches of a step, the gradient is that of one random batch,
@@ -110,18 +116,11 @@ class SortedStepBatchSampler(torch.utils.data.Sampler[list[int]]):
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, batches_per_step: int, seed: int = 0) -> None:
-        self.lengths = _as_lengths(lengths)
-        for name, value in (("batch_size", batch_size), ("batches_per_step", batches_per_step)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1; got {value}.")
+        super().__init__(lengths, seed)
+        require_integer("batch_size", batch_size, 1)
+        require_integer("batches_per_step", batches_per_step, 1)
         self.batch_size = batch_size
         self.batches_per_step = batches_per_step
-        self.seed = _as_seed(seed)
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch; Transformers' Trainer and accelerate's data loaders call it."""
-        self.epoch = _as_epoch(epoch)
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.lengths), self.batch_size * self.batches_per_step)
@@ -136,24 +135,6 @@ class SortedStepBatchSampler(torch.utils.data.Sampler[list[int]]):
             # The last step of an epoch has fewer rows in each batch, not fewer batches.
             for batch in np.array_split(step, min(len(step), self.batches_per_step)):
                 yield batch.tolist()
-
-
-def _as_lengths(lengths: Sequence[int]) -> NDArray[np.int64]:
-    array = np.asarray(lengths, dtype=np.int64)
-    if array.ndim != 1 or len(array) == 0 or array.min() < 1:
-        raise ValueError("lengths must be a list of at least one number, each at least 1.")
-    return array
-
-
-def _as_seed(seed: int) -> int:
-    require_integer("seed", seed, 0)
-    return seed
-
-
-def _as_epoch(epoch: int) -> int:
-    if epoch < 0:
-        raise ValueError(f"epoch must be at least 0; got {epoch}.")
-    return int(epoch)
 
 
 def _cut(order: NDArray[np.int64], sizes: Sequence[int]) -> list[list[int]]:

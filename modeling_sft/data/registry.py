@@ -24,6 +24,8 @@ class ReaderEntry(NamedTuple):
     """Called with the options: names of the numbers in a row's target, None where the data have none."""
     is_molecular: bool = False
     """Whether the graphs are molecules, with the features that the graph processor gives to SMILES."""
+    license: str | None = None
+    """The licence of the data, as model cards name it."""
 
 
 def read_by_name(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..hub.optional import import_optional
-from ..hub.values import require_integer
+from ..hub.values import require_fraction, require_integer
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -35,7 +35,8 @@ def stratified_indices(labels: ArrayLike, fraction: float, seed: int) -> tuple[N
     classes = np.asarray(labels)
     if classes.ndim != 1 or classes.dtype.kind not in "iu":
         raise ValueError(f"labels must be one integer per row to stratify by; got shape {classes.shape}.")
-    _check_fraction_and_seed(fraction, seed)
+    require_fraction("fraction", fraction)
+    require_integer("seed", seed, 0, 2**32 - 1)
     inverse, counts = np.unique(classes, return_inverse=True, return_counts=True)[1:]
     available = counts - 1
     if available.sum() == 0:
@@ -73,7 +74,8 @@ def random_indices(num_rows: int, fraction: float, seed: int) -> tuple[NDArray[n
     Raises:
         ValueError: if `num_rows`, `fraction` or `seed` is out of range.
     """
-    _check_fraction_and_seed(fraction, seed)
+    require_fraction("fraction", fraction)
+    require_integer("seed", seed, 0, 2**32 - 1)
     if num_rows < 2:
         raise ValueError(f"num_rows must be at least 2, or a split would leave one part empty; got {num_rows}.")
     order = np.random.RandomState(seed).permutation(num_rows)
@@ -113,9 +115,3 @@ def _holds_classes(dataset: Dataset, column: str) -> bool:
     datasets = import_optional("datasets", "sequences")
     feature: Any = dataset.features.get(column)
     return isinstance(feature, (datasets.ClassLabel, datasets.Value)) and not feature.dtype.startswith("float")
-
-
-def _check_fraction_and_seed(fraction: float, seed: int) -> None:
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must be between 0 and 1, both excluded; got {fraction!r}.")
-    require_integer("seed", seed, 0, 2**32 - 1)

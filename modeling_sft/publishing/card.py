@@ -12,25 +12,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..hub.optional import import_optional
 from ..training.run import CURVES_NAME
-from .reports import Result, has_source, numbers_of, results_of, unsourced_number
-from .sections import CARD_SECTIONS, render_sections
-from .text import rows_under
+from .reports import Result, has_source, numbers_of, results_of, rows_under, unsourced_number
+from .sections import CARD_SECTIONS
 from .validation import CheckedFolder
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 UNKNOWN_DATA_LICENSE = "not recorded here; ask the publisher of the data set"
-_DATA_LICENSES = {
-    "digits": "CC BY 4.0 (Optical Recognition of Handwritten Digits, UCI Machine Learning Repository)",
-    "primitives": "none needed, the shapes are generated",
-    "lra_listops": "none needed, the expressions are generated",
-    "modelnet10_vox": "none stated for the grids; ModelNet's models were gathered from the web for research",
-    "shrec16": "none stated for the shapes; SHREC is for research",
-    "peptides_func": "CC BY-NC 4.0 (Long Range Graph Benchmark), so not for commercial use",
-    "tox21": "none stated for the table; the assays are public data of the Tox21 programme",
-    "imdb": "none stated; reviews belong to their authors, for research (Maas et al., 2011)",
-    "cifar10_gray": "none stated; for research (Krizhevsky, 2009)",
-    "mnist": "CC BY-SA 3.0, as it is commonly given (LeCun and Cortes)",
-}
 _PURPOSES = {
     "point-cloud-classification": "It assigns one of {labels} classes to a point cloud.",
     "point-cloud-segmentation": "It assigns one of {labels} classes to each point of a point cloud.",
@@ -63,7 +50,7 @@ def render_card(
         checked: the folder.
         repo_id: repository that it will be published as.
         license_name: licence of weights and code, as the Hub names it.
-        data_license: licence of the training data; known for a few data sets.
+        data_license: licence of the training data; by default what its [`ReaderEntry`] says.
 
     Raises:
         ValueError: if `auto_map` of the configuration does not name the model's class.
@@ -72,6 +59,7 @@ def render_card(
     results = results_of(checked.reports)
     model_name = repo_id.rpartition("/")[2]
     dataset = recipe.dataset["name"]
+    reader = checked.task.readers.get(dataset)
     reads_tokens = config.modality == "sequence" and config.num_input_features == 0
     data = ModelCardData(
         library_name="transformers",
@@ -81,6 +69,7 @@ def render_card(
         model_name=model_name,
         eval_results=[_index_entry(result, recipe.task) for result in results],
     )
+    parts = [CARD_SECTIONS[name].render(content, checked.path) for name, content in checked.sections.items()]
     purpose = _PURPOSES.get(recipe.task, f"Its task is `{recipe.task}`.")
     return ModelCard.from_template(
         data,
@@ -97,7 +86,7 @@ def render_card(
             for name, value in sorted(recipe.dataset.items())
             if name not in ("name", "validation_fraction")
         ],
-        data_license=data_license or _DATA_LICENSES.get(dataset, UNKNOWN_DATA_LICENSE),
+        data_license=data_license or (reader and reader.license) or UNKNOWN_DATA_LICENSE,
         validation=(
             f"a fraction of {recipe.validation_fraction:g} of the training data, unless the data set has a split"
             if recipe.validation_fraction > 0
@@ -111,7 +100,7 @@ def render_card(
         date=log["date"],
         versions=", ".join(f"{name} {version}" for name, version in log["versions"].items() if version),
         results=results,
-        sections=render_sections(checked.sections, checked.path),
+        sections="".join(f"{part.strip()}\n\n" for part in parts),
         num_runs=max((CARD_SECTIONS[name].num_runs(each) for name, each in checked.sections.items()), default=1),
         curves=CURVES_NAME if (checked.path / CURVES_NAME).is_file() else None,
         snippet=_snippet(checked, repo_id),
@@ -148,9 +137,7 @@ def without_folders(command: str) -> str:
 
 
 def check_card(
-    card: ModelCard,
-    reports: Mapping[str, Mapping[str, Any]],
-    sections: Mapping[str, Mapping[str, Any]] | None = None,
+    card: ModelCard, reports: Mapping[str, Mapping[str, Any]], sections: Mapping[str, Mapping[str, Any]] | None = None
 ) -> None:
     """Check that every result in a card has a source in evaluation files.
 

@@ -50,13 +50,13 @@ def _point_cloud(config: Any, processor: Any, rng: np.random.Generator) -> dict[
 def _graph(model: Any, processor: Any, rng: np.random.Generator) -> dict[str, torch.Tensor]:
     config, num_nodes = model.config, 8
     ring = np.arange(num_nodes)
-    edges = np.stack([np.concatenate([ring, (ring + 1) % num_nodes]), np.concatenate([(ring + 1) % num_nodes, ring])])
+    forward = np.stack([ring, np.roll(ring, -1)])
+    edges = np.concatenate([forward, forward[::-1]], axis=1)
     graph: dict[str, Any] = {"num_nodes": num_nodes, "edge_index": edges}
     graph["node_feat"] = _columns(num_nodes, config.node_vocab_sizes, config.num_node_features, rng)
     if config.edge_vocab_sizes or config.num_edge_features:
         graph["edge_attr"] = _columns(edges.shape[1], config.edge_vocab_sizes, config.num_edge_features, rng)
-    predicts_links = "Link" in type(model).__name__
-    if predicts_links:
+    if "Link" in type(model).__name__:
         graph["edge_label_index"] = [[0], [1]]
     inputs = dict(processor(graph))
     inputs.pop("labels", None)

@@ -12,12 +12,13 @@ from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 
+from ..hub.processing import SavedWithCode
+from ..hub.remote_code import write_code
 from ..training.writing import replace_text
 from .benchmark import check_benchmark_results, write_benchmark_result
 from .card import check_card, load_card, render_card
-from .code import code_files
 from .files import CARD_NAME, LocalFile, format_size, list_files
-from .validation import check_folder
+from .validation import CheckedFolder, check_folder
 
 
 class PublishingError(RuntimeError):
@@ -87,6 +88,20 @@ def prepare(
     return Publication([named[name] for name in sorted(named)], left_out)
 
 
+def code_files(checked: CheckedFolder) -> list[LocalFile]:
+    """Generate the code of a folder's model and processor; a tokenizer needs none.
+
+    Args:
+        checked: the folder; nothing is written into it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        if checked.model_class.auto_class_name is not None:
+            write_code(checked.model_class, folder)
+        if issubclass(checked.processor_class, SavedWithCode):
+            write_code(checked.processor_class, folder)
+        return [LocalFile.read(path.read_bytes(), path.name) for path in sorted(Path(folder).iterdir())]
+
+
 def publish(
     publication: Publication,
     repo_id: str,
@@ -134,12 +149,7 @@ def _without_token(text: str, api: HfApi) -> str:
 
 
 def _publish(
-    publication: Publication,
-    repo_id: str,
-    api: HfApi,
-    private: bool,
-    tag: str,
-    report: Callable[[str], None],
+    publication: Publication, repo_id: str, api: HfApi, private: bool, tag: str, report: Callable[[str], None]
 ) -> Publication:
     api.create_repo(repo_id, private=private or None, exist_ok=True)
     if private and not api.model_info(repo_id).private:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..training.repetition import format_metric
+from ..training.evaluation import NO_METRICS, format_metric
 from ..training.tasks import get_task
 
 _REPORT_FIELDS = ("task", "dataset", "split", "num_examples", "num_parameters", "date", "results")
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
 _NUMBER_CELL = re.compile(r"[\s\d.,%±+*-]*\d[\s\d.,%±+*-]*")
-_NO_METRICS = ("changed_predictions", "sampled")
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def results_of(reports: Mapping[str, Mapping[str, Any]]) -> list[Result]:
 def _results_of(source: str, report: Mapping[str, Any]) -> Iterator[Result]:
     plain = get_task(report["task"]).plain_metrics
     for rotation, values in report["results"].items():
-        metrics = {name: value for name, value in values.items() if name not in _NO_METRICS}
+        metrics = {name: value for name, value in values.items() if name not in NO_METRICS}
         if "sampled" in values:
             passes = values["sampled"]
             metrics[f"{passes['metric']}, mean of {len(passes['values'])} sampled passes"] = passes["mean"]
@@ -151,6 +150,17 @@ def has_source(text: str, numbers: set[float]) -> bool:
     mantissa, _, exponent = text.lower().partition("e")
     decimals = len(mantissa.partition(".")[2]) - int(exponent or 0)
     return decimals > 0 and any(abs(value - number) <= 0.5000001 * 10.0**-decimals for number in numbers)
+
+
+def rows_under(text: str, words: str) -> Iterator[list[str]]:
+    """The rows of all tables under the headings that contain some words, in any case, as their cells."""
+    level = 0  # of the heading with the words that the line stands under; 0 for none
+    for line in text.splitlines():
+        heading = re.match(r"(#+)\s+(.*)", line)
+        if heading and (level == 0 or len(heading[1]) <= level):
+            level = len(heading[1]) if words.lower() in heading[2].lower() else 0
+        elif level and line.lstrip().startswith("|"):
+            yield [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
 def unsourced_number(rows: Iterable[Sequence[str]], numbers: set[float]) -> str | None:

@@ -69,9 +69,3 @@ def read_sections(folder: Path) -> dict[str, dict[str, Any]]:
         ValueError: if one is damaged, or a field is missing.
     """
     return {name: section.read(folder / name) for name, section in CARD_SECTIONS.items() if (folder / name).is_file()}
-
-
-def render_sections(contents: Mapping[str, Mapping[str, Any]], folder: Path) -> str:
-    """Write all parts in Markdown, each with an empty line behind it."""
-    parts = [CARD_SECTIONS[name].render(content, folder) for name, content in contents.items()]
-    return "".join(f"{part.strip()}\n\n" for part in parts)

@@ -86,16 +86,7 @@ def check_folder(folder: str | Path) -> CheckedFolder:
                     f"Run {script} again."
                 )
     return CheckedFolder(
-        path,
-        type(model),
-        type(processor),
-        model.config,
-        num_parameters,
-        task,
-        recipe,
-        log,
-        reports,
-        sections,
+        path, type(model), type(processor), model.config, num_parameters, task, recipe, log, reports, sections
     )
 
 

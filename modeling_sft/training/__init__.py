@@ -2,11 +2,10 @@
 
 from .callbacks import DatasetEpochCallback, SamplingNoiseCallback
 from .evaluation import Evaluator, evaluate, format_report
-from .loading import check_recipe, load_recipe
 from .recipe import EarlyStopping, ImportanceScorerSettings, Recipe, SamplingNoiseSchedule
 from .repetition import format_summary, repeat
 from .run import build_training_arguments, train
-from .tasks import TASKS, Task, get_task, register_task
+from .tasks import TASKS, Task, check_recipe, get_task, load_recipe, register_task
 from .trainer import SFTTrainer, activation_checkpointing_arguments, is_scorer_parameter
 
 __all__ = [
@@ -29,8 +28,6 @@ __all__ = [
     "get_task",
     "is_scorer_parameter",
     "load_recipe",
-    "plot_ablation",
-    "read_results",
     "register_task",
     "repeat",
     "train",

@@ -3,11 +3,10 @@
 import ctypes
 import platform
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedConfig, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from ..hub.optional import import_optional
@@ -34,21 +33,15 @@ class SamplingNoiseCallback(TrainerCallback):
         progress = min(step / max(self.schedule.until * max_steps, 1.0), 1.0)
         return self.schedule.final if progress == 1 else self.initial + (self.schedule.final - self.initial) * progress
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Set the noise of the last step taken, for an evaluation before the first step."""
         self._set_noise(kwargs["model"], self.noise_at(max(state.global_step - 1, 0), state.max_steps))
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Set the noise of the step that begins."""
         self._set_noise(kwargs["model"], self.noise_at(state.global_step, state.max_steps))
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Restore the noise of the best checkpoint, whose weights Trainer has just loaded."""
         if args.load_best_model_at_end and state.best_model_checkpoint is not None:
             config, _ = PreTrainedConfig.get_config_dict(Path(state.best_model_checkpoint))
@@ -73,9 +66,7 @@ class DatasetEpochCallback(TrainerCallback):
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
 
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Set the epoch of the data."""
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(int(state.epoch or 0))
@@ -121,18 +112,14 @@ class HeapTrimCallback(TrainerCallback):
 
     def __init__(self, steps: int = 100) -> None:
         self.steps = steps
-        self._malloc_trim = _find_malloc_trim()
+        self._malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if platform.system() == "Linux" else None
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Trim after every `steps` steps."""
         if state.global_step % self.steps == 0:
             self.trim()
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_evaluate(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Trim after an evaluation, whose batches may be larger."""
         self.trim()
 
@@ -140,9 +127,3 @@ class HeapTrimCallback(TrainerCallback):
         """Give back what can be given back."""
         if self._malloc_trim is not None:
             self._malloc_trim(0)
-
-
-def _find_malloc_trim() -> Callable[[int], int] | None:
-    if platform.system() != "Linux":
-        return None
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from transformers import AutoConfig, EvalPrediction, Trainer, TrainingArguments
 
+from ..hub.values import require_integer
 from .environment import describe_environment
-from .loading import check_recipe, load_recipe
 from .processes import leave_together
 from .recipe import RECIPE_NAME, Recipe
-from .tasks import get_task, task_of_config
+from .tasks import check_recipe, get_task, load_recipe, task_of_config
 from .trainer import device_arguments
 from .writing import replace_text
 
 EVALUATION_NAME = "evaluation.json"
+NO_METRICS = ("changed_predictions", "sampled")
+"""What the results of a rotation hold beside metrics."""
 
 
 class Evaluator:
@@ -40,8 +42,7 @@ class Evaluator:
             raise ValueError(f"There is no saved model (config.json) in `{folder}`.")
         if split not in ("test", "validation"):
             raise ValueError(f'`split` must be "test" or "validation", got {split!r}.')
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+        require_integer("`batch_size`", batch_size, 1)
         self.split = split
         self.recipe = _recipe_of(folder, dataset, split)
         self.task = get_task(self.recipe.task)
@@ -158,12 +159,7 @@ def evaluate(
             result["changed_predictions"] = task.count_changed_predictions(reference, predictions)
         if sampled_passes:
             values = [_sampled_metric(evaluator, data, seed + number) for number in range(sampled_passes)]
-            result["sampled"] = {
-                "metric": task.main_metric,
-                "mean": float(np.mean(values)),
-                "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-                "values": values,
-            }
+            result["sampled"] = {"metric": task.main_metric, **spread_of(values)}
         results[rotation] = result
 
     folder = Path(folder)
@@ -189,13 +185,26 @@ def evaluate(
     return report
 
 
+def spread_of(values: list[float]) -> dict[str, Any]:
+    """Values with their mean and standard deviation (divisor n - 1; None for one value)."""
+    return {
+        "values": values,
+        "mean": float(np.mean(values)),
+        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+    }
+
+
+def format_metric(value: float, is_plain: bool) -> str:
+    """A metric as tables show it: fractions in percent."""
+    return f"{value:.4f}" if is_plain else f"{100 * value:.2f}"
+
+
 def format_report(report: dict[str, Any]) -> str:
     """Lay out the results of [`evaluate`] as a table: one line per rotation, fractions in percent."""
     results = report["results"]
-    metrics = [name for name in next(iter(results.values())) if name not in ("changed_predictions", "sampled")]
+    metrics = [name for name in next(iter(results.values())) if name not in NO_METRICS]
     plain = get_task(report["task"]).plain_metrics
-    units = ["" if name in plain else " %" for name in metrics]
-    titles = [name.replace("_", " ") + unit for name, unit in zip(metrics, units, strict=True)]
+    titles = [name.replace("_", " ") + ("" if name in plain else " %") for name in metrics]
     header = ["rotation", *titles, "changed predictions", "sampled %"]
     lines = [header]
     for rotation, result in results.items():
@@ -204,7 +213,7 @@ def format_report(report: dict[str, Any]) -> str:
         lines.append(
             [
                 rotation,
-                *(f"{result[name]:.4f}" if name in plain else f"{100 * result[name]:.2f}" for name in metrics),
+                *(format_metric(result[name], name in plain) for name in metrics),
                 str(result.get("changed_predictions", "-")),
                 "-" if sampled is None else f"{100 * sampled['mean']:.2f}{spread}",
             ]

@@ -48,7 +48,6 @@ _EXPECTED = {
 # A number stays a number, and true is none.
 Integer = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
-Switch = Annotated[bool, Strict()]
 
 
 def reject_unknown_names(names: Iterable[str], known: Iterable[str], section: str) -> None:
@@ -204,7 +203,7 @@ class Recipe(Section):
     pretrained: str | None = None
     attn_implementation: str | None = None
     max_tokens_per_batch: Annotated[Integer, Field(ge=1)] | None = None
-    sort_within_step: Switch = False
+    sort_within_step: Annotated[bool, Strict()] = False
     seed: Annotated[Integer, Field(ge=0, lt=2**32)] = 0
 
     @field_validator("dataset")

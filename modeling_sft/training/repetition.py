@@ -5,14 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .environment import describe_environment
-from .evaluation import EVALUATION_NAME, evaluate
-from .loading import load_recipe
+from .evaluation import EVALUATION_NAME, NO_METRICS, evaluate, spread_of
 from .recipe_files import recipe_name
 from .run import train
-from .tasks import get_task
+from .tasks import get_task, load_recipe
 from .writing import replace_text
 
 SUMMARY_NAME = "summary.json"
@@ -110,19 +107,5 @@ def _evaluated(folder: Path, data_dir: str | Path | None) -> dict[str, Any]:
 
 def _metrics_of(reports: Sequence[dict[str, Any]], rotation: str) -> dict[str, Any]:
     results = [report["results"][rotation] for report in reports]
-    names = [name for name in results[0] if name not in ("changed_predictions", "sampled")]
+    names = [name for name in results[0] if name not in NO_METRICS]
     return {name: spread_of([result[name] for result in results]) for name in names}
-
-
-def spread_of(values: list[float]) -> dict[str, Any]:
-    """Values with their mean and standard deviation (divisor n - 1; None for one value)."""
-    return {
-        "values": values,
-        "mean": float(np.mean(values)),
-        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-    }
-
-
-def format_metric(value: float, is_plain: bool) -> str:
-    """A metric as tables show it: fractions in percent."""
-    return f"{value:.4f}" if is_plain else f"{100 * value:.2f}"

@@ -16,10 +16,9 @@ from .callbacks import DatasetEpochCallback, HeapTrimCallback, ProcessorTimeCall
 from .checkpoints import STATE_NAME, best_checkpoint_of, find_last_checkpoint, training_had_finished
 from .environment import describe_environment
 from .figures import plot_training_curves
-from .loading import check_recipe
 from .processes import leave_together
 from .recipe import RECIPE_NAME, Recipe
-from .tasks import Task, get_task
+from .tasks import Task, check_recipe, get_task
 from .trainer import SFTTrainer, activation_checkpointing_arguments, device_arguments
 from .writing import replace_text
 
@@ -201,10 +200,6 @@ def _build_trainer(
     )
 
 
-def _saved_recipe(output_dir: Path) -> Recipe | None:
-    return Recipe.from_yaml(output_dir) if (output_dir / RECIPE_NAME).is_file() else None
-
-
 def _finished_log(output_dir: Path, recipe: Recipe) -> dict[str, Any] | None:
     path = output_dir / LOG_NAME
     log = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
@@ -219,8 +214,8 @@ def _check_folder(output_dir: Path, recipe: Recipe, resume: bool, overwrite: boo
         raise ValueError(f"`output_dir` {output_dir} is a file: name a folder.")
     if output_dir.is_dir() and any(output_dir.iterdir()) and not (resume or overwrite):
         raise ValueError(f"`output_dir` {output_dir} is not empty: pass --resume, --overwrite or another folder.")
-    saved = _saved_recipe(output_dir) if resume else None
-    if saved is not None and saved != recipe:
+    saved = Recipe.from_yaml(output_dir) if resume and (output_dir / RECIPE_NAME).is_file() else recipe
+    if saved != recipe:
         changed = [name for name, value in recipe.to_dict().items() if value != saved.to_dict()[name]]
         fixed = sorted(set(changed) & {"task", "dataset", "model", "processor", "seed"})
         if fixed:

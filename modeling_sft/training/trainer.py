@@ -47,10 +47,7 @@ def device_arguments() -> dict[str, Any]:
     Without `use_cpu`, processes launched on a machine without accelerator would not find each other, and each would
     train on its own.
     """
-    return {
-        "use_cpu": not torch.accelerator.is_available(),
-        "dataloader_pin_memory": torch.cuda.is_available(),
-    }
+    return {"use_cpu": not torch.accelerator.is_available(), "dataloader_pin_memory": torch.cuda.is_available()}
 
 
 class SFTTrainer(Trainer):

@@ -148,7 +148,7 @@ def test_outputs_that_cannot_be_written_are_refused_first(run, folders, texts, t
     words = ("embed", folders / "sequence", texts, "--output")
     assert "use a name that ends in one of .npy, .csv, .parquet" in run(*words, tmp_path / "vectors.txt")
     assert f"there is no folder `{tmp_path / 'absent'}`" in run(*words, tmp_path / "absent" / "vectors.npy")
-    assert "`batch_size` is 0" in run(*words, tmp_path / "vectors.npy", "--batch_size", 0)
+    assert "`batch_size` must be an integer of at least 1" in run(*words, tmp_path / "vectors.npy", "--batch_size", 0)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     assert 'pip install "modeling-sft[train]"' in run(*words, tmp_path / "vectors.parquet")
 

@@ -90,7 +90,7 @@ def test_mistakes_are_named(run, tmp_path, monkeypatch):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     assert "latin.txt` cannot be read as .txt in UTF-8" in run("predict", texts, tmp_path / "latin.txt")
     (tmp_path / "a.txt").write_text("text")
-    assert "`top_k` is 0" in run("predict", texts, tmp_path / "a.txt", "--top_k", 0)
+    assert "`top_k` must be an integer of at least 1" in run("predict", texts, tmp_path / "a.txt", "--top_k", 0)
     assert "`device` is 'cup'" in run("predict", texts, tmp_path / "a.txt", "--device", "cup")
     assert "no tokenizer" in run("predict", texts, tmp_path / "a.txt")
     clouds = tmp_path / "clouds"

@@ -10,7 +10,7 @@ from transformers import TrainerState
 from modeling_sft import SFTForPointCloudClassification
 from modeling_sft.training import DatasetEpochCallback, SamplingNoiseCallback, SamplingNoiseSchedule, train
 from modeling_sft.training.callbacks import HeapTrimCallback
-from modeling_sft.training.tasks import PointCloudClassificationTask
+from modeling_sft.training.tasks.point_clouds import PointCloudClassificationTask
 from tiny_recipes import tiny_recipe
 
 

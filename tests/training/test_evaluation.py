@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from modeling_sft.training import evaluate, format_report, get_task, tasks, train
-from modeling_sft.training.tasks import RotatedRows
+from modeling_sft.training.tasks.point_clouds import RotatedRows
 from tiny_recipes import tiny_recipe
 
 INVARIANT = ("model.rotation_invariant=true", "training.max_steps=4")

@@ -21,7 +21,8 @@ from modeling_sft import (
 from modeling_sft.data import graph_rows
 from modeling_sft.training import Recipe, evaluate, train
 from modeling_sft.training.recipe_files import apply_override
-from modeling_sft.training.tasks import LinkPredictionTask, NodeClassificationTask, get_task
+from modeling_sft.training.tasks import get_task
+from modeling_sft.training.tasks.graphs import LinkPredictionTask, NodeClassificationTask
 from modeling_sft.training.trainer import SFTTrainer
 from tiny_recipes import tiny_graph_recipe
 

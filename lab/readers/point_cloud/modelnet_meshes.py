@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeling_sft.data.files import dataset_folder
-from modeling_sft.data.point_cloud.clouds import read_cloud
-from modeling_sft.data.point_cloud.rows import CloudFile, point_cloud_features, rows_of_files
+from modeling_sft.data.point_cloud.rows import CloudFile, point_cloud_features, read_cloud, rows_of_files
 from modeling_sft.hub.values import require_integer
 
 from .files import warn_if_incomplete

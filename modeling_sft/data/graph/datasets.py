@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ...graph.encodings import flip_signs
 from ...graph.processing import SFTGraphProcessor
 from ...hub.values import require_integer
-from ..columns import read_column
+from ..items import EpochDataset, position, read_column
 
 if TYPE_CHECKING:
     from datasets import Dataset as RowDataset
 
 
-class PreparedGraphs(torch.utils.data.Dataset):
+class PreparedGraphs(EpochDataset):
     """Map-style data set of processed graphs, whose encodings are computed at their first use and kept in memory.
 
     Item i is a pure function of (seed, epoch, i) when flipping signs, so that a resumed run sees what an uninterrupted
@@ -35,12 +35,9 @@ class PreparedGraphs(torch.utils.data.Dataset):
     """
 
     def __init__(
-        self,
-        rows: RowDataset | Sequence[Any],
-        processor: SFTGraphProcessor,
-        flip_signs: bool = False,
-        seed: int = 0,
+        self, rows: RowDataset | Sequence[Any], processor: SFTGraphProcessor, flip_signs: bool = False, seed: int = 0
     ) -> None:
+        super().__init__()
         require_integer("seed", seed, 0)
         if not hasattr(rows, "__len__"):
             raise ValueError("rows has no length; give a map-style data set or a list.")
@@ -50,45 +47,20 @@ class PreparedGraphs(torch.utils.data.Dataset):
         self.processor = processor
         self.flip_signs = flip_signs
         self.seed = seed
-        # In shared memory, so that workers that live on through all epochs see the change.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._cache: dict[int, dict[str, Any]] = {}
-        self._lengths: list[int] | None = None
 
-    @property
+    @cached_property
     def lengths(self) -> list[int]:
         """The number of nodes of each graph; prepares all items, unless the rows have a column `num_nodes`."""
-        if self._lengths is None:
-            if "num_nodes" in (getattr(self._rows, "column_names", None) or ()):
-                self._lengths = [int(length) for length in read_column(self._rows, "num_nodes")]
-            else:
-                self._lengths = [len(self._item(index)["node_features"]) for index in range(len(self))]
-        return list(self._lengths)
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that the next item is drawn for."""
-        return int(self._epoch)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch; has no effect without flips.
-
-        Accelerate's data loaders call it in a single process, but not where they shard the batches over several
-        processes: there the training loop must.
-        """
-        if epoch < 0:
-            raise ValueError(f"epoch must be at least 0; got {epoch}.")
-        self._epoch.fill_(int(epoch))
+        if "num_nodes" in (getattr(self._rows, "column_names", None) or ()):
+            return [int(length) for length in read_column(self._rows, "num_nodes")]
+        return [len(self._item(index)["node_features"]) for index in range(len(self))]
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Arrays as `SFTGraphProcessor.item` returns them; those without flips are shared, so leave them unchanged."""
-        index = int(index)
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} is out of range for {len(self)} graphs.")
-        index %= len(self)
+        index = position(index, len(self), "graphs")
         item = dict(self._item(index))
         num_vectors = self.processor.laplacian_vectors
         if self.flip_signs and num_vectors > 0:
@@ -96,9 +68,6 @@ class PreparedGraphs(torch.utils.data.Dataset):
             fixed, vectors = np.split(item["node_encodings"], [-num_vectors], axis=1)
             item["node_encodings"] = np.concatenate([fixed, flip_signs(vectors, rng)], axis=1)
         return item
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}}
 
     def _item(self, index: int) -> Mapping[str, Any]:
         if index not in self._cache:

@@ -32,10 +32,7 @@ class GraphMetric(Metric):
                 columns[name] = datasets.Sequence(columns[name])
         description = getattr(metrics, self.function).__doc__
         return evaluate.MetricInfo(
-            description=description,
-            citation="",
-            inputs_description=description,
-            features=datasets.Features(columns),
+            description=description, citation="", inputs_description=description, features=datasets.Features(columns)
         )
 
     def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, float]:

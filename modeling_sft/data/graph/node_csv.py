@@ -36,13 +36,11 @@ RAW_FILES = ("edge", "node-feat", "node-label", "num-node-list")
 
 def node_csv_reader(name: str, archive: str | None) -> Callable[..., dict[str, Dataset]]:
     """The reader of `name`; its official archive unpacks to the folder `archive`, None if `data_dir` is the folder."""
-    layout = (
-        LAYOUT.format(folder="DATA_DIR", source=".")
-        if archive is None
-        else LAYOUT.format(
-            folder=f"DATA_DIR/{name}", source=f"; of https://ogb.stanford.edu/docs/nodeprop (or DATA_DIR/{archive})."
-        )
-    )
+    if archive is None:
+        layout = LAYOUT.format(folder="DATA_DIR", source=".")
+    else:
+        source = f"; of https://ogb.stanford.edu/docs/nodeprop (or DATA_DIR/{archive})."
+        layout = LAYOUT.format(folder=f"DATA_DIR/{name}", source=source)
 
     def read(
         data_dir: str | os.PathLike[str] | None, undirected: bool = True, split_scheme: str | None = None

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...graph.inputs import check_graph
 from ...hub.optional import import_optional
+from ...hub.values import require_integer
 from ...nn.checks import IGNORED_LABEL
 
 # Columns of a row, and their names in PyTorch Geometric, which takes what has "edge" in its name for one row per edge.
@@ -71,7 +72,7 @@ def random_partitions(
     """
     loader = import_optional("torch_geometric.loader", "graphs").RandomNodeLoader
     data = _data(row, seeds, node_encodings)
-    _check_parts("num_parts", num_parts, data.num_nodes)
+    require_integer("`num_parts`", num_parts, 1, data.num_nodes)
     return NodeBatches(loader(data, num_parts, **{"shuffle": True} | options))
 
 
@@ -97,8 +98,8 @@ def cluster_partitions(
     library = import_optional("torch_geometric.loader", "graphs")
     _require_compiled("WITH_METIS", "ClusterData")
     data = _data(row, seeds, node_encodings)
-    _check_parts("num_parts", num_parts, data.num_nodes)
-    _check_parts("parts_per_batch", parts_per_batch, num_parts)
+    require_integer("`num_parts`", num_parts, 1, data.num_nodes)
+    require_integer("`parts_per_batch`", parts_per_batch, 1, num_parts)
     parts = library.ClusterData(data, num_parts, log=False)
     return NodeBatches(library.ClusterLoader(parts, batch_size=parts_per_batch, **{"shuffle": True} | options))
 
@@ -126,7 +127,7 @@ def sampled_neighborhoods(
     loader = import_optional("torch_geometric.loader", "graphs").NeighborLoader
     _require_compiled("WITH_PYG_LIB", "NeighborLoader")
     data = _data(row, seeds, node_encodings)
-    _check_parts("batch_size", batch_size, data.num_nodes)
+    require_integer("`batch_size`", batch_size, 1, data.num_nodes)
     input_nodes = (data.y != IGNORED_LABEL).nonzero()[:, 0]
     neighbors = list(num_neighbors)
     options = {"shuffle": True} | options
@@ -183,11 +184,6 @@ def _seed_mask(seeds: Tensor, num_nodes: int) -> Tensor:
     mask = torch.zeros(num_nodes, dtype=torch.bool)
     mask[seeds] = True
     return mask
-
-
-def _check_parts(name: str, value: int, most: int) -> None:
-    if not 1 <= value <= most:
-        raise ValueError(f"`{name}` is {value}: use an integer from 1 to {most}.")
 
 
 def _require_compiled(flag: str, what: str) -> None:

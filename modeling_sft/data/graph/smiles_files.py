@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import split_files
 from .smiles_rows import ON_ERROR, SmilesTable, smiles_rows
-from .smiles_splits import FRACTIONS, NAMES, check_split_options, split_smiles_rows
+from .smiles_splits import FRACTIONS, check_split_options, split_smiles_rows
 from .smiles_tables import find_targets, read_smiles_table
 
 if TYPE_CHECKING:
@@ -78,13 +79,4 @@ def _files(source: Path) -> dict[str, Path]:
         if not source.name.endswith(KINDS):
             raise ValueError(f"data_dir {str(source)!r} is a file of an unknown kind; {LAYOUT}")
         return {"train": source}
-    paths = {}
-    for name in NAMES:
-        found = [source / f"{name}{kind}" for kind in KINDS if (source / f"{name}{kind}").is_file()]
-        if len(found) > 1:
-            raise ValueError(f"{source} has both {found[0].name} and {found[1].name}: leave one of them.")
-        if found:
-            paths[name] = found[0]
-    if "train" not in paths:
-        raise ValueError(f"{source} has no file train; {LAYOUT}")
-    return paths
+    return split_files(source, KINDS, LAYOUT)

@@ -7,18 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...graph.molecules import (
-    ATOM_FEATURE_SIZES,
-    BOND_FEATURE_SIZES,
-    molecule_to_graph,
-    murcko_scaffold,
-    parse_smiles,
-)
+from ...graph.molecules import ATOM_FEATURE_SIZES, BOND_FEATURE_SIZES, molecule_to_graph, murcko_scaffold, parse_smiles
 from ...hub.optional import import_optional
 from ..cache import cached_rows
-from ..files import damaged
+from ..files import bad_value, damaged
 from .rows import graph_features, target_feature
-from .smiles_tables import Targets, bad_target, class_ids, read_smiles_table, target_numbers
+from .smiles_tables import Targets, class_ids, read_smiles_table, target_numbers
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,15 +30,6 @@ class SmilesTable(NamedTuple):
     on_error: str
     """Whether to "raise" an error for unreadable SMILES and absent classes, or to "skip" their rows."""
 
-    def options(self) -> dict[str, Any]:
-        """Arguments of the generators, made of what the cache can tell apart."""
-        return {
-            "smiles_column": self.smiles_column,
-            "target_columns": self.targets.columns,
-            "class_names": self.targets.class_names,
-            "on_error": self.on_error,
-        }
-
 
 def smiles_rows(source: SmilesTable, split: str) -> Dataset:
     """The molecules in their order; a warning counts those that are skipped.
@@ -57,7 +42,7 @@ def smiles_rows(source: SmilesTable, split: str) -> Dataset:
     names = source.targets.class_names
     y = target_feature(len(source.targets.columns)) if names is None else datasets.ClassLabel(names=list(names))
     features = graph_features(y, (len(ATOM_FEATURE_SIZES), "int64"), (len(BOND_FEATURE_SIZES), "int64"))
-    rows = cached_rows(_generate, split, features, [source.path], **source.options()).with_format("numpy")
+    rows = cached_rows(_generate, split, features, [source.path], source=source).with_format("numpy")
     if source.on_error == "skip":
         num_rows = len(read_smiles_table(source.path, source.smiles_column))
         if num_rows > len(rows):
@@ -70,35 +55,30 @@ def scaffolds_of(source: SmilesTable) -> list[str]:
     """The Bemis-Murcko scaffold of each row of `smiles_rows`."""
     datasets = import_optional("datasets", "graphs")
     features = datasets.Features({"scaffold": datasets.Value("string")})
-    rows = cached_rows(_generate_scaffolds, "scaffolds", features, [source.path], **source.options())
+    rows = cached_rows(_generate_scaffolds, "scaffolds", features, [source.path], source=source)
     return list(rows["scaffold"])
 
 
-def _generate(files: Sequence[Path], **options: Any) -> Iterator[dict[str, Any]]:
-    for molecule, y in _molecules(files[0], **options):
+def _generate(files: Sequence[Path], source: SmilesTable) -> Iterator[dict[str, Any]]:
+    for molecule, y in _molecules(source):
         yield {**molecule_to_graph(molecule), "y": y}
 
 
-def _generate_scaffolds(files: Sequence[Path], **options: Any) -> Iterator[dict[str, Any]]:
-    for molecule, _ in _molecules(files[0], **options):
+def _generate_scaffolds(files: Sequence[Path], source: SmilesTable) -> Iterator[dict[str, Any]]:
+    for molecule, _ in _molecules(source):
         yield {"scaffold": murcko_scaffold(molecule)}
 
 
-def _molecules(
-    path: Path,
-    smiles_column: str,
-    target_columns: Sequence[str],
-    class_names: Sequence[str] | None,
-    on_error: str,
-) -> Iterator[tuple[Any, Any]]:
+def _molecules(source: SmilesTable) -> Iterator[tuple[Any, Any]]:
+    path, smiles_column, targets, on_error = source
     table = read_smiles_table(path, smiles_column)
-    targets = Targets(tuple(target_columns), None if class_names is None else tuple(class_names))
-    labels = target_numbers(path, table, target_columns) if class_names is None else class_ids(path, table, targets)
+    is_class = targets.class_names is not None
+    labels = class_ids(path, table, targets) if is_class else target_numbers(path, table, targets.columns)
     smiles = list(table[smiles_column])
     is_empty = True
     for row, (written, y) in enumerate(zip(smiles, labels)):
         molecule = parse_smiles(written)
-        has_label = class_names is None or y >= 0
+        has_label = not is_class or y >= 0
         if molecule is not None and has_label:
             is_empty = False
             yield molecule, y
@@ -106,7 +86,7 @@ def _molecules(
             if molecule is None:
                 raise _unreadable(path, smiles_column, smiles, row)
             remedy = 'no class: fill it in, or leave such rows out by on_error="skip"'
-            raise bad_target(path, target_columns[0], row, None, remedy)
+            raise bad_value(path, targets.columns[0], row, None, remedy)
     if is_empty:
         raise damaged(path, f"no row has a SMILES in column {smiles_column!r} that RDKit can read, and a target")
 

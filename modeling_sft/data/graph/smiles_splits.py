@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hub.values import require_integer
+from ..files import SPLITS
 from .smiles_rows import SmilesTable, scaffolds_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-NAMES = ("train", "validation", "test")
-SPLITS = ("random", "scaffold")
+KINDS = ("random", "scaffold")
 FRACTIONS = (0.8, 0.1, 0.1)
 
 
@@ -25,8 +25,8 @@ def check_split_options(split: Any, fractions: Any, seed: Any) -> None:
     Raises:
         ValueError: if one is out of range.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {split!r}.")
+    if split not in KINDS:
+        raise ValueError(f"split must be one of {', '.join(KINDS)}; got {split!r}.")
     require_integer("seed", seed, 0, 2**32 - 1)
     is_number = [isinstance(one, (int, float)) and not isinstance(one, bool) for one in np.ravel(fractions).tolist()]
     if len(is_number) != 3 or not all(is_number) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
@@ -60,7 +60,7 @@ def split_smiles_rows(
         parts = order[:train_end], order[train_end:validation_end], order[validation_end:]
     else:
         parts = scaffold_indices(scaffolds_of(source), fractions)
-    wanted = {name: part for name, part, share in zip(NAMES, parts, fractions) if share > 0}
+    wanted = {name: part for name, part, share in zip(SPLITS, parts, fractions) if share > 0}
     for name, part in wanted.items():
         if len(part) == 0:
             raise ValueError(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hub.optional import import_optional
-from ..files import damaged
+from ..files import bad_value, damaged, few
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "None", "null")
 """How a missing target is written in csv and tsv files."""
@@ -51,7 +51,7 @@ def read_smiles_table(path: Path, smiles_column: str) -> Any:
     if smiles_column not in table.columns:
         raise damaged(
             path,
-            f"it has no column {smiles_column!r} but {_few(table.columns)}; name that of the SMILES as smiles_column",
+            f"it has no column {smiles_column!r} but {few(table.columns)}; name that of the SMILES as smiles_column",
         )
     if len(table) == 0:
         raise damaged(path, "it has no rows")
@@ -80,7 +80,7 @@ def find_targets(
     others = [str(name) for name in table.columns if name != smiles_column]
     if target_columns is None:
         if len(others) != 1:
-            found = f"columns {_few(others)}" if others else "no column"
+            found = f"columns {few(others)}" if others else "no column"
             raise ValueError(f"{path} has {found} beside {smiles_column!r}: name the targets as target_columns.")
         target_columns = others
     columns = (target_columns,) if isinstance(target_columns, str) else tuple(target_columns)
@@ -88,7 +88,7 @@ def find_targets(
         raise ValueError(f"target_columns must be names, each once; got {list(columns)}.")
     for name in columns:
         if name not in others:
-            raise ValueError(f"target_columns has {name!r}, but {path} has {_few(others) or 'no column of targets'}.")
+            raise ValueError(f"target_columns has {name!r}, but {path} has {few(others) or 'no column of targets'}.")
     if len(columns) > 1:
         values = target_numbers(path, table, columns)
         if task == "classification":
@@ -111,7 +111,7 @@ def target_numbers(path: Path, table: Any, columns: Sequence[str]) -> NDArray[np
     numbers = []
     for name in columns:
         if name not in table.columns:
-            raise damaged(path, f"it has no column {name!r} but {_few(table.columns)}")
+            raise damaged(path, f"it has no column {name!r} but {few(table.columns)}")
         column = (
             pandas.to_numeric(table[name], errors="coerce").astype("Float64").to_numpy(np.float64, na_value=np.nan)
         )
@@ -121,7 +121,7 @@ def target_numbers(path: Path, table: Any, columns: Sequence[str]) -> NDArray[np
         wrong = (np.isnan(column) & table[name].notna().to_numpy(bool)) | np.isinf(narrow)
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise bad_target(path, name, row, table[name].iloc[row], "no finite number")
+            raise bad_value(path, name, row, table[name].iloc[row], "no finite number")
         numbers.append(narrow)
     return np.stack(numbers, axis=1)
 
@@ -134,7 +134,7 @@ def class_ids(path: Path, table: Any, targets: Targets) -> NDArray[np.int64]:
     """
     name = targets.columns[0]
     if name not in table.columns:
-        raise damaged(path, f"it has no column {name!r} but {_few(table.columns)}")
+        raise damaged(path, f"it has no column {name!r} but {few(table.columns)}")
     numbers = {known: number for number, known in enumerate(targets.class_names or ())}
     ids = np.full(len(table), -1, dtype=np.int64)
     for row, value in enumerate(table[name]):
@@ -142,16 +142,10 @@ def class_ids(path: Path, table: Any, targets: Targets) -> NDArray[np.int64]:
         if written is None:
             continue
         if written not in numbers:
-            known = f"none of the classes of the training data ({_few(numbers)})"
-            raise bad_target(path, name, row, value, known)
+            known = f"none of the classes of the training data ({few(numbers)})"
+            raise bad_value(path, name, row, value, known)
         ids[row] = numbers[written]
     return ids
-
-
-def bad_target(path: Path, column: str, row: int, value: Any, problem: str) -> ValueError:
-    """The error for a target that does not fit; `row` is counted from 0."""
-    value = value.item() if hasattr(value, "item") else value
-    return damaged(path, f"column {column!r} of row {row} (counted from 0) is {value!r}, {problem}")
 
 
 def _kind(path: Path, name: str, values: Any) -> str:
@@ -172,7 +166,7 @@ def _kind(path: Path, name: str, values: Any) -> str:
     is_number = import_optional("pandas", "graphs").to_numeric(known, errors="coerce").notna().to_numpy(bool)
     if is_number.any():
         row = int(known.index[int(np.argmin(is_number))])
-        raise bad_target(path, name, row, values.loc[row], "no number as in other rows; correct it, or set task")
+        raise bad_value(path, name, row, values.loc[row], "no number as in other rows; correct it, or set task")
     if len(known) > 2 and known.nunique() == len(known):
         raise ValueError(
             f"Column {name!r} of {path} holds another text in each row, so that it cannot be the class: name the "
@@ -189,7 +183,7 @@ def _class_names(path: Path, name: str, values: Any) -> tuple[str, ...]:
         broken = (known % 1 != 0).to_numpy(bool)
         if broken.any():
             value = known.iloc[int(np.argmax(broken))]
-            raise bad_target(path, name, int(known.index[int(np.argmax(broken))]), value, "no class")
+            raise bad_value(path, name, int(known.index[int(np.argmax(broken))]), value, "no class")
     if len(known) == 0:
         raise damaged(path, f"column {name!r} has no classes")
     different = known.astype("int64").unique() if types.is_float_dtype(values) else known.unique()
@@ -208,9 +202,4 @@ def _check_labels(path: Path, columns: Sequence[str], values: NDArray[np.float32
         wrong = ~(np.isnan(column) | np.isin(column, (0, 1)))
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise bad_target(path, name, row, float(column[row]), "not 0, 1 or missing, as one of several labels")
-
-
-def _few(names: Any) -> str:
-    written = [str(name) for name in names]
-    return ", ".join(written[:10]) + (", ..." if len(written) > 10 else "")
+            raise bad_value(path, name, row, float(column[row]), "not 0, 1 or missing, as one of several labels")

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
 from ...hub.values import require_integer
 from ...point_cloud.augmentation import PointCloudAugmentation
 from ...point_cloud.processing import SFTPointCloudProcessor
+from ..items import EpochDataset, position
 
 if TYPE_CHECKING:
     from datasets import Dataset as RowDataset
 
 
-class PreparedPointClouds(torch.utils.data.Dataset):
+class PreparedPointClouds(EpochDataset):
     """Map-style data set of processed clouds.
 
     Item i is a pure function of (seed, epoch, i) when augmenting, so that a resumed run sees what an uninterrupted one
@@ -44,6 +43,7 @@ class PreparedPointClouds(torch.utils.data.Dataset):
         seed: int = 0,
         target: Literal["label", "point_labels"] = "label",
     ) -> None:
+        super().__init__()
         if target not in ("label", "point_labels"):
             raise ValueError(f"target must be 'label' or 'point_labels'; got {target!r}.")
         require_integer("seed", seed, 0)
@@ -53,24 +53,6 @@ class PreparedPointClouds(torch.utils.data.Dataset):
         self.augmentation = augmentation
         self.seed = seed
         self.target = target
-        # In shared memory, so that workers that live on through all epochs see the change.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._cache: dict[int, dict[str, Any]] = {}
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that the next item is drawn for."""
-        return int(self._epoch)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch; has no effect without augmentation.
-
-        Accelerate's data loaders call it in a single process, but not where they shard a seedable sampler over several
-        processes: there the training loop must.
-        """
-        if epoch < 0:
-            raise ValueError(f"epoch must be at least 0; got {epoch}.")
-        self._epoch.fill_(int(epoch))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -81,18 +63,12 @@ class PreparedPointClouds(torch.utils.data.Dataset):
         For `point_labels` these are sub-sampled as the points, and the row's `label`, if it has one, is `category`;
         else the row's `label`, if it has one, is `labels`.
         """
-        index = int(index)
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} is out of range for {len(self)} clouds.")
-        index %= len(self)
+        index = position(index, len(self), "clouds")
         if self.augmentation is not None:
             return self._prepare(index, self.epoch)
         if index not in self._cache:
             self._cache[index] = self._prepare(index, 0)
         return dict(self._cache[index])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}}
 
     def _prepare(self, index: int, epoch: int) -> dict[str, Any]:
         row = self._rows[index]

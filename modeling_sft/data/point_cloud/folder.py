@@ -11,9 +11,9 @@ from transformers.utils import logging
 
 from ...hub.values import require_fraction, require_integer
 from ...point_cloud.files import POINT_CLOUD_SUFFIXES
+from ..files import SPLITS
 from ..splits import stratified_indices
-from .clouds import read_cloud
-from .rows import CloudFile, point_cloud_features, rows_of_files
+from .rows import CloudFile, point_cloud_features, read_cloud, rows_of_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,8 +24,6 @@ LAYOUT = """expected layout, one of:
   DATA_DIR/<class>/<file>
   DATA_DIR/{train,test}/<class>/<file>, and DATA_DIR/validation/<class>/<file> if there is one
 with meshes (.off, .obj, .ply, .stl) or clouds (.ply, .xyz, .txt, .csv, .npy, .npz, .h5)."""
-
-SPLITS = ("train", "validation", "test")
 
 
 def read_folder(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ...point_cloud.files import load_point_cloud
 from ..cache import cached_rows
 
 if TYPE_CHECKING:
@@ -68,12 +70,30 @@ def point_cloud_rows(
     ).with_format("numpy")
 
 
+def read_cloud(file: CloudFile, num_mesh_points: int) -> dict[str, Any]:
+    """Reads a file with `load_point_cloud`.
+
+    Args:
+        file: a mesh or a cloud.
+        num_mesh_points: points drawn from a mesh, always the same ones for files of the same name.
+
+    Returns:
+        `points` (n, 3) and `normals` (n, 3), float32; `normals` is None if the file has none.
+
+    Raises:
+        ValueError: for a file that cannot be read; the message names it.
+    """
+    seed = zlib.crc32(file.path.name.encode())
+    cloud = load_point_cloud(file.path, num_mesh_points=num_mesh_points, seed=seed)
+    normals = cloud.get("normals")
+    return {
+        "points": cloud["points"].astype(np.float32),
+        "normals": None if normals is None else normals.astype(np.float32),
+    }
+
+
 def rows_of_files(
-    read: Callable[..., Mapping[str, Any]],
-    files: Sequence[CloudFile],
-    split: str,
-    features: Features,
-    **options: Any,
+    read: Callable[..., Mapping[str, Any]], files: Sequence[CloudFile], split: str, features: Features, **options: Any
 ) -> Dataset:
     """Reads one row from each file, once (see `cached_rows`).
 

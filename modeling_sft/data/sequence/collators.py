@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from ...hub.values import require_integer
 from ...nn.checks import IGNORED_LABEL
 from .datasets import SequenceProcessor
 
@@ -24,10 +25,7 @@ class SequenceCollator:
     """
 
     def __init__(self, processor: SequenceProcessor, pad_to_multiple_of: int | None = None) -> None:
-        if pad_to_multiple_of is not None and (not isinstance(pad_to_multiple_of, int) or pad_to_multiple_of < 1):
-            raise ValueError(
-                f"pad_to_multiple_of must be an integer of at least 1 or None; got {pad_to_multiple_of!r}."
-            )
+        require_integer("pad_to_multiple_of", pad_to_multiple_of, 1, or_none="for no further padding")
         if isinstance(processor, PreTrainedTokenizerBase):
             if processor.pad_token_id is None:
                 raise ValueError("processor has no padding token; set the tokenizer's pad_token.")

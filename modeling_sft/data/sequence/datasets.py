@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
+from ...hub.values import require_integer
 from ...sequence.feature_extraction import SFTSequenceFeatureExtractor
-from ..columns import read_column
+from ..items import position, read_column
 
 if TYPE_CHECKING:
     from datasets import Dataset as RowDataset
@@ -57,8 +58,7 @@ class PreparedSequences(torch.utils.data.Dataset):
     ) -> None:
         if target not in ("label", None):
             raise ValueError(f"target must be 'label' or None; got {target!r}.")
-        if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
-            raise ValueError(f"max_length must be an integer of at least 1 or None; got {max_length!r}.")
+        require_integer("max_length", max_length, 1, or_none="for the processor's own limit")
         if not hasattr(rows, "__len__"):
             raise ValueError("rows has no length; use StreamedText for rows that are streamed.")
         if len(rows) == 0:
@@ -96,10 +96,7 @@ class PreparedSequences(torch.utils.data.Dataset):
             `input_ids` (L,) int64 and, with `pair`, `pair_input_ids` (M,) int64; or `input_features` (L, F) float32;
             and `labels`, an int64 or float32 scalar or a float32 vector, unless `target` is None.
         """
-        index = int(index)
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} is out of range for {len(self)} sequences.")
-        index %= len(self)
+        index = position(index, len(self), "sequences")
         item: dict[str, Any] = {name: sequences[index] for name, sequences in self._inputs.items()}
         if self._labels is not None:
             item["labels"] = self._labels[index]

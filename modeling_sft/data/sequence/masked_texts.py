@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase
 
 from ...hub.values import is_number, require_integer
-from .datasets import SequenceStore, id_type, read_column
+from ..items import EpochDataset, position, read_column
+from .datasets import SequenceStore, id_type
 
 if TYPE_CHECKING:
     from datasets import Dataset as RowDataset
@@ -61,10 +62,7 @@ class ChunkedText(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict[str, NDArray[np.int64]]:
         """One block: `input_ids` (length,) int64 and `special_tokens_mask` (length,) int64, 1 = not to be masked."""
-        index = int(index)
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} is out of range for {len(self)} blocks.")
-        return _block_item(self._blocks[index % len(self)], self.tokenizer)
+        return _block_item(self._blocks[position(index, len(self), "blocks")], self.tokenizer)
 
 
 class StreamedText(torch.utils.data.IterableDataset):
@@ -193,10 +191,7 @@ class FixedMasks(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict[str, NDArray[np.int64]]:
         """One item: `input_ids` (L,) int64 and `labels` (L,) int64, -100 for the tokens that were not chosen."""
-        index = int(index)
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} is out of range for {len(self)} items.")
-        index %= len(self)
+        index = position(index, len(self), "items")
         item = self._dataset[index]
         ids = torch.as_tensor(item["input_ids"], dtype=torch.int64)
         special = item.get("special_tokens_mask")
@@ -217,7 +212,7 @@ class FixedMasks(torch.utils.data.Dataset):
         return self.seed, index
 
 
-class EpochMasks(FixedMasks):
+class EpochMasks(FixedMasks, EpochDataset):
     """`FixedMasks` that change from epoch to epoch, for training: functions of (seed, epoch, i).
 
     Unlike masks drawn by a collator they do not depend on what else is drawn, so that a resumed run sees those of an
@@ -225,17 +220,12 @@ class EpochMasks(FixedMasks):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # In shared memory, so that workers that live on through all epochs see the change.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch, which counts from 0."""
-        self._epoch.fill_(epoch)
+        FixedMasks.__init__(self, *args, **kwargs)
+        EpochDataset.__init__(self)
 
     def _entropy(self, index: int) -> tuple[int, ...]:
         # Not 0, which would give the masks of `FixedMasks`.
-        return self.seed, index, 1 + int(self._epoch)
+        return self.seed, index, 1 + self.epoch
 
 
 def _check(tokenizer: PreTrainedTokenizerBase, length: int) -> None:

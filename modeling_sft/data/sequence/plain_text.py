@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..cache import cached_rows
-from ..files import damaged
+from ..files import SPLITS, damaged
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,7 +36,7 @@ def read_plain_text(data_dir: str | os.PathLike[str] | None, by: str = "line") -
         raise ValueError(f"by must be one of {', '.join(UNITS)}; got {by!r}.")
     if data_dir is None:
         raise ValueError(f"data_dir is needed for plain_text; {LAYOUT}")
-    paths = {split: Path(data_dir) / f"{split}.txt" for split in ("train", "validation", "test")}
+    paths = {split: Path(data_dir) / f"{split}.txt" for split in SPLITS}
     if not paths["train"].is_file():
         raise ValueError(f"There is no file {paths['train']}; {LAYOUT}")
     features = Features({"text": Value("string")})

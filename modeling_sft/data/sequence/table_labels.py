@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import damaged
+from ..files import bad_value, few
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -34,14 +34,14 @@ def encode_labels(path: Path, column: str, values: Sequence[Any], names: Sequenc
         if names is not None:
             name = str(value) if isinstance(value, (str, int)) else None
             if name not in ids:
-                raise _bad_label(path, column, row, value, f"none of the classes of the training data ({_few(names)})")
+                raise bad_value(path, column, row, value, f"none of the classes of the training data ({few(names)})")
             labels.append(ids[name])
         elif isinstance(value, (list, tuple)) and value and all(map(_is_number, value)):
             labels.append([float(number) for number in value])
         elif _is_number(value):
             labels.append(float(value))
         else:
-            raise _bad_label(path, column, row, value, "no finite number or list of numbers")
+            raise bad_value(path, column, row, value, "no finite number or list of numbers")
     return labels
 
 
@@ -53,9 +53,9 @@ def class_names(path: Path, column: str, values: Sequence[Any]) -> list[str] | N
     """
     for row, value in enumerate(values):
         if value is None or value == "":
-            raise _bad_label(path, column, row, value, "no label")
+            raise bad_value(path, column, row, value, "no label")
         if isinstance(value, str) != isinstance(values[0], str):
-            raise _bad_label(path, column, row, value, f"of another kind than the first, {values[0]!r}")
+            raise bad_value(path, column, row, value, f"of another kind than the first, {values[0]!r}")
     if not all(isinstance(value, (str, int)) for value in values):
         return None
     # Integers in the order of numbers: 10 after 9.
@@ -82,16 +82,8 @@ def check_one_shape(path: Path, column: str, labels: Sequence[Any], like: Any) -
     for row, label in enumerate(labels):
         if (len(label) if isinstance(label, list) else None) != expected:
             wanted = "number" if expected is None else f"list of {expected} numbers"
-            raise _bad_label(path, column, row, label, f"no {wanted} as in the first row of the training data")
+            raise bad_value(path, column, row, label, f"no {wanted} as in the first row of the training data")
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-
-
-def _bad_label(path: Path, column: str, row: int, value: Any, problem: str) -> ValueError:
-    return damaged(path, f"column {column!r} of row {row} (counted from 0) is {value!r}, {problem}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...hub.optional import import_optional
 from ...hub.values import require_fraction
-from ..files import damaged
+from ..files import bad_value, damaged, split_files
 from ..splits import stratified_indices
 from .table_labels import check_one_shape, class_names, encode_labels, label_feature
 
@@ -24,7 +24,6 @@ LAYOUT = """expected layout:
 where <kind> is parquet, csv, tsv, json or jsonl."""
 
 KINDS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
-SPLITS = ("train", "validation", "test")
 
 
 def read_text_files(
@@ -62,25 +61,13 @@ def read_text_files(
     if len(set(wanted.values())) < len(wanted):
         raise ValueError(f"text_column, pair_column and label_column must differ; got {', '.join(wanted.values())}.")
 
-    tables = {}
-    for split in SPLITS:
-        path = _file_of(folder, split)
-        if path is not None:
-            tables[path] = _read_table(path, split, wanted)
+    paths = split_files(folder, KINDS, LAYOUT)
+    tables = {path: _read_table(path, split, wanted) for split, path in paths.items()}
     rows = {path.stem: table for path, table in _with_labels(tables, wanted).items()}
     if "test" in rows:
         return rows
     train, test = _held_out(rows["train"], test_fraction)
     return {**rows, "train": rows["train"].select(train), "test": rows["train"].select(test)}
-
-
-def _file_of(folder: Path, split: str) -> Path | None:
-    paths = [folder / f"{split}{suffix}" for suffix in KINDS if (folder / f"{split}{suffix}").is_file()]
-    if len(paths) > 1:
-        raise ValueError(f"{folder} has both {paths[0].name} and {paths[1].name}: leave one of them.")
-    if not paths and split == "train":
-        raise ValueError(f"{folder} has no file train; {LAYOUT}")
-    return paths[0] if paths else None
 
 
 def _read_table(path: Path, split: str, wanted: Mapping[str, str]) -> Dataset:
@@ -148,4 +135,4 @@ def check_texts(path: Path, name: str, texts: Sequence[Any]) -> None:
     """
     for row, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
-            raise damaged(path, f"column {name!r} of row {row} (counted from 0) is {text!r}, not a text")
+            raise bad_value(path, name, row, text, "not a text")

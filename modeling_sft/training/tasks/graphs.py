@@ -9,7 +9,6 @@ from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 
 from ...data.graph.collators import GraphCollator
 from ...data.graph.datasets import PreparedGraphs
-from ...data.graph.load import load_graph_dataset
 from ...data.graph.metrics import (
     macro_f1,
     mean_absolute_error,
@@ -17,7 +16,7 @@ from ...data.graph.metrics import (
     mean_roc_auc,
     root_mean_squared_error,
 )
-from ...data.graph.readers import GRAPH_READERS
+from ...data.graph.readers import GRAPH_READERS, load_graph_dataset
 from ...data.metrics import classification_metrics
 from ...graph.modeling_sft_graph import SFTForGraphClassification, SFTForLinkPrediction, SFTForNodeClassification
 from ...graph.processing import SFTGraphProcessor
@@ -63,17 +62,12 @@ class GraphTask(Task):
                 fields[f"{name}_vocab_sizes"] = _numbers_of_categories(rows, column)
         return fields
 
-    def output_fields(self, rows: Any) -> dict[str, Any]:
-        """Fields of the configuration that the labels decide."""
-        raise NotImplementedError
-
     def _with_target_names(self, fields: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
         """Names in place of the number of labels, where the data set knows them."""
         find_names = self.readers[recipe.dataset["name"]].target_names
         if "num_labels" not in fields or find_names is None:
             return fields
-        options = {name: recipe.dataset[name] for name in self.reader_options(recipe) if name in recipe.dataset}
-        names = find_names(**options)
+        names = find_names(**self.reader_arguments(recipe))
         if names is None:
             return fields
         return {name: value for name, value in fields.items() if name != "num_labels"} | id_fields(names)
@@ -98,41 +92,52 @@ class GraphClassificationTask(ClassificationTask, GraphTask):
     other_tasks = "`graph-multi-label-classification`, `graph-regression` or `node-classification`"
 
 
+class GraphTargetsTask(GraphTask):
+    """What tasks with a list of numbers for every graph share."""
+
+    model_class = SFTForGraphClassification
+
+    def num_targets(self, rows: Any) -> int:
+        """The length of the lists."""
+        feature = rows.features.get("y")
+        if not str(getattr(getattr(feature, "feature", None), "dtype", "")).startswith("float"):
+            raise ValueError(
+                f"`dataset` has no lists of numbers in its column `y`: task `{self.name}` does not fit it."
+            )
+        return feature.length if feature.length > 0 else len(rows[0]["y"])
+
+    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
+        found = self.num_targets(rows)
+        if found != config.num_labels:
+            raise ValueError(f"`dataset` has {found} targets, the model was trained for {config.num_labels}.")
+
+
 @register_task
-class GraphMultiLabelClassificationTask(GraphTask):
+class GraphMultiLabelClassificationTask(GraphTargetsTask):
     """Several labels for every graph, missing ones among them: mean average precision and mean area under ROC."""
 
     name = "graph-multi-label-classification"
-    model_class = SFTForGraphClassification
     main_metric = "average_precision"
 
     def output_fields(self, rows: Any) -> dict[str, Any]:
-        return {"num_labels": _num_targets(rows, self.name), "problem_type": "multi_label_classification"}
-
-    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
-        _check_num_targets(config, rows, self.name)
+        return {"num_labels": self.num_targets(rows), "problem_type": "multi_label_classification"}
 
     def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
-        scores, labels = np.asarray(evaluation.predictions), np.asarray(evaluation.label_ids)
-        return {"average_precision": mean_average_precision(scores, labels), "roc_auc": mean_roc_auc(scores, labels)}
-
-    def count_changed_predictions(self, reference: np.ndarray, predictions: np.ndarray) -> int:
-        return int(((reference > 0) != (predictions > 0)).any(-1).sum())
+        return _ranking_metrics(np.asarray(evaluation.predictions), np.asarray(evaluation.label_ids))
 
 
 @register_task
-class GraphRegressionTask(GraphTask):
+class GraphRegressionTask(GraphTargetsTask):
     """One or several numbers for every graph, learned as normalised by the training data: mean absolute error."""
 
     name = "graph-regression"
-    model_class = SFTForGraphClassification
     main_metric = "mean_absolute_error"
     greater_is_better = False
     names_from_data = (*GraphTask.names_from_data, "target_mean", "target_scale")
     plain_metrics = ("mean_absolute_error", "root_mean_squared_error")
 
     def output_fields(self, rows: Any) -> dict[str, Any]:
-        num_labels = _num_targets(rows, self.name)
+        num_labels = self.num_targets(rows)
         targets = np.asarray(rows.with_format("numpy", columns=["y"])["y"], dtype=np.float64)
         scale = np.nanstd(targets, axis=0)
         return {
@@ -143,18 +148,12 @@ class GraphRegressionTask(GraphTask):
             "target_scale": np.where(scale > 0, scale, 1.0).tolist(),
         }
 
-    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
-        _check_num_targets(config, rows, self.name)
-
     def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
         predicted, expected = np.asarray(evaluation.predictions), np.asarray(evaluation.label_ids)
         return {
             "mean_absolute_error": mean_absolute_error(predicted, expected),
             "root_mean_squared_error": root_mean_squared_error(predicted, expected),
         }
-
-    def count_changed_predictions(self, reference: np.ndarray, predictions: np.ndarray) -> int:
-        return int((reference != predictions).any(-1).sum())
 
 
 @register_task
@@ -169,7 +168,9 @@ class NodeClassificationTask(GraphTask):
         feature = getattr(rows.features.get("y"), "feature", None)
         if not str(getattr(feature, "dtype", "")).startswith("int"):
             raise ValueError("`dataset` has no classes of nodes in its column `y`: train `graph-classification`.")
-        return label_names_of(rows, "y") if hasattr(feature, "names") else {"num_labels": _numbers_of_classes(rows)}
+        if hasattr(feature, "names"):
+            return label_names_of(rows, "y")
+        return {"num_labels": 1 + max(int(np.max(row["y"])) for row in rows.with_format("numpy", columns=["y"]))}
 
     def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
         feature = rows.features["y"].feature
@@ -185,9 +186,6 @@ class NodeClassificationTask(GraphTask):
         predicted, expected = np.asarray(evaluation.predictions)[counted], labels[counted]
         accuracy = classification_metrics(predicted, expected, int(config.num_labels or 0))["accuracy"]
         return {"accuracy": accuracy, "macro_f1": macro_f1(predicted, expected)}
-
-    def count_changed_predictions(self, reference: np.ndarray, predictions: np.ndarray) -> int:
-        return int((reference != predictions).any(-1).sum())
 
 
 @register_task
@@ -209,33 +207,13 @@ class LinkPredictionTask(GraphTask):
     def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
         labels = np.asarray(evaluation.label_ids)
         counted = labels != IGNORED_LABEL
-        scores, expected = np.asarray(evaluation.predictions)[counted], labels[counted]
-        return {
-            "average_precision": mean_average_precision(scores, expected),
-            "roc_auc": mean_roc_auc(scores, expected),
-        }
+        return _ranking_metrics(np.asarray(evaluation.predictions)[counted], labels[counted])
 
-    def count_changed_predictions(self, reference: np.ndarray, predictions: np.ndarray) -> int:
-        return int(((reference > 0) != (predictions > 0)).any(-1).sum())
+
+def _ranking_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    return {"average_precision": mean_average_precision(scores, labels), "roc_auc": mean_roc_auc(scores, labels)}
 
 
 def _numbers_of_categories(rows: Any, column: str) -> list[int]:
     largest = [np.asarray(row[column]).max(axis=0, initial=0) for row in rows.with_format("numpy", columns=[column])]
     return (np.max(largest, axis=0) + 1).astype(int).tolist()
-
-
-def _numbers_of_classes(rows: Any) -> int:
-    return 1 + max(int(np.max(row["y"])) for row in rows.with_format("numpy", columns=["y"]))
-
-
-def _num_targets(rows: Any, task: str) -> int:
-    feature = rows.features.get("y")
-    if not str(getattr(getattr(feature, "feature", None), "dtype", "")).startswith("float"):
-        raise ValueError(f"`dataset` has no lists of numbers in its column `y`: task `{task}` does not fit it.")
-    return feature.length if feature.length > 0 else len(rows[0]["y"])
-
-
-def _check_num_targets(config: PreTrainedConfig, rows: Any, task: str) -> None:
-    found = _num_targets(rows, task)
-    if found != config.num_labels:
-        raise ValueError(f"`dataset` has {found} targets, the model was trained for {config.num_labels}.")

@@ -11,8 +11,7 @@ from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 from ...data.metrics import restricted_argmax, segmentation_metrics
 from ...data.point_cloud.collators import PointCloudCollator
 from ...data.point_cloud.datasets import PreparedPointClouds
-from ...data.point_cloud.load import load_point_cloud_dataset
-from ...data.point_cloud.readers import READERS
+from ...data.point_cloud.readers import READERS, load_point_cloud_dataset
 from ...point_cloud.augmentation import PointCloudAugmentation, random_rotation
 from ...point_cloud.modeling_sft_point_cloud import SFTForPointCloudClassification, SFTForPointCloudSegmentation
 from ...point_cloud.processing import SFTPointCloudProcessor

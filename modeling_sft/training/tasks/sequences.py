@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 from transformers import (
@@ -19,9 +18,8 @@ from transformers import (
 from ...data.metrics import masked_token_metrics, regression_metrics
 from ...data.sequence.collators import SequenceCollator
 from ...data.sequence.datasets import PreparedSequences
-from ...data.sequence.load import load_sequence_dataset
 from ...data.sequence.masked_texts import ChunkedText, EpochMasks, FixedMasks, TokenMasking
-from ...data.sequence.readers import SEQUENCE_READERS
+from ...data.sequence.readers import SEQUENCE_READERS, load_sequence_dataset
 from ...sequence.feature_extraction import SFTSequenceFeatureExtractor
 from ...sequence.modeling_sft import SFTForMaskedLM, SFTForSequenceClassification, SFTForSequencePairClassification
 from ...sequence.tokenization import byte_tokenizer, list_ops_tokenizer
@@ -106,10 +104,6 @@ class SequenceTask(Task):
             return {"vocab_size": len(processor), "pad_token_id": processor.pad_token_id}
         return {"vocab_size": 0, "num_input_features": processor.feature_size}
 
-    def output_fields(self, rows: Any) -> dict[str, Any]:
-        """Fields of the configuration that the labels decide."""
-        raise NotImplementedError
-
     def prepare(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
         return PreparedSequences(rows, processor, pair=self.pair)
 
@@ -160,9 +154,6 @@ class SequenceRegressionTask(SequenceTask):
     def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
         return regression_metrics(evaluation.predictions, evaluation.label_ids)
 
-    def count_changed_predictions(self, reference: np.ndarray, predictions: np.ndarray) -> int:
-        return int((reference != predictions).sum())
-
 
 @register_task
 class MaskedLanguageModelingTask(SequenceTask):
@@ -186,9 +177,6 @@ class MaskedLanguageModelingTask(SequenceTask):
                 "`processor.tokenizer` and `processor.max_length` are missing: texts are cut into blocks."
             )
 
-    def output_fields(self, rows: Any) -> dict[str, Any]:
-        return {}
-
     def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
         pass
 
@@ -206,9 +194,6 @@ class MaskedLanguageModelingTask(SequenceTask):
             return torch.stack([loss, (logits.argmax(-1) == targets).float()], dim=-1)
 
         return score
-
-    def count_changed_predictions(self, reference: np.ndarray, predictions: np.ndarray) -> int:
-        return int((reference[..., 1] != predictions[..., 1]).sum())
 
     def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
         return masked_token_metrics(evaluation.predictions, evaluation.label_ids)

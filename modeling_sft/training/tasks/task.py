@@ -112,6 +112,10 @@ class Task(ABC):
         entry = self.readers.get(recipe.dataset["name"])
         return () if entry is None else entry.options
 
+    def reader_arguments(self, recipe: Recipe) -> dict[str, Any]:
+        """Those options that the recipe sets."""
+        return {name: recipe.dataset[name] for name in self.reader_options(recipe) if name in recipe.dataset}
+
     def rotate(self, rows: Any, rotation: str, seed: int) -> Any:
         """Return the rows, each under a random rotation of the given kind that is a function of seed and row index."""
         raise ValueError(f"Task `{self.name}` has no rotation `{rotation}`.")
@@ -125,8 +129,12 @@ class Task(ABC):
         return None
 
     def count_changed_predictions(self, reference: np.ndarray, predictions: np.ndarray) -> int:
-        """Count the rows whose predicted class differs between two arrays of logits, the classes on the last axis."""
+        """Count the rows whose predicted class differs between two rotations, given logits with classes last."""
         return int((reference.argmax(-1) != predictions.argmax(-1)).sum())
+
+    def output_fields(self, rows: Any) -> dict[str, Any]:
+        """Fields of the configuration that the labels decide; none by default."""
+        return {}
 
     @abstractmethod
     def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
@@ -134,8 +142,8 @@ class Task(ABC):
 
     def load_rows(self, recipe: Recipe, data_dir: str | Path | None, split: str) -> Any:
         """Read one split (`"train"`, `"validation"` or `"test"`)."""
-        options = {name: recipe.dataset[name] for name in self.reader_options(recipe) if name in recipe.dataset}
-        return rows_of_split(self.load_dataset(recipe.dataset["name"], data_dir, **options), recipe, split)
+        splits = self.load_dataset(recipe.dataset["name"], data_dir, **self.reader_arguments(recipe))
+        return rows_of_split(splits, recipe, split)
 
     @abstractmethod
     def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
@@ -212,6 +220,33 @@ def get_task(name: str) -> Task:
     if name not in TASKS:
         raise ValueError(f"Unknown task `{name}`; known tasks: {', '.join(sorted(TASKS))}.")
     return TASKS[name]
+
+
+def check_recipe(recipe: Recipe) -> Recipe:
+    """Return a recipe once its task has accepted it.
+
+    Args:
+        recipe: what to check.
+
+    Raises:
+        ValueError: if there is no such task, or a section does not fit it.
+    """
+    get_task(recipe.task).validate(recipe)
+    return recipe
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file, apply overrides, and check the recipe by itself and with its task.
+
+    Args:
+        path: A YAML file, or a folder that contains `recipe.yaml`.
+        overrides: dotted assignments such as `"model.hidden_size=64"`, values in YAML.
+
+    Raises:
+        ValueError: if the file is missing or no YAML, a name is unknown, a value is outside its range, or a section
+            does not fit the task.
+    """
+    return check_recipe(Recipe.from_yaml(path, overrides))
 
 
 def task_of_config(config: PreTrainedConfig) -> Task:

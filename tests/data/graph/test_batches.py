@@ -231,7 +231,7 @@ def test_loaders_deal_out_the_batches_of_an_epoch():
         (([], 10), "lengths must be a list"),
         (([3, 0], 10), "lengths must be a list"),
         (([3, 11], 10), "max_tokens is 10 and row 1 has 11 tokens"),
-        (([3], 10, 0), "max_rows must be at least 1"),
+        (([3], 10, 0), "max_rows must be an integer of at least 1"),
         (([3], 10, None, True, -1), "seed must be"),
     ],
 )
@@ -244,8 +244,8 @@ def test_bad_budgets_are_refused(arguments, message):
     ("arguments", "message"),
     [
         (([], 2, 2), "lengths must be a list"),
-        (([3], 0, 2), "batch_size must be at least 1; got 0"),
-        (([3], 2, 0), "batches_per_step must be at least 1; got 0"),
+        (([3], 0, 2), "batch_size must be an integer of at least 1; got 0"),
+        (([3], 2, 0), "batches_per_step must be an integer of at least 1; got 0"),
         (([3], 2, 2, -1), "seed must be"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeling_sft.data.graph.load import load_graph_dataset
+from modeling_sft.data.graph.readers import load_graph_dataset
 from modeling_sft.data.graph.smiles_splits import scaffold_indices
 from modeling_sft.data.graph.smiles_tables import find_targets, read_smiles_table
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeling_sft.data.graph.load import load_graph_dataset
 from modeling_sft.data.graph.node_csv import _without_reverse
+from modeling_sft.data.graph.readers import load_graph_dataset
 
 FILES = {
     "raw/edge": "0,1\n1,0\n2,3\n3,3\n4,1\n",

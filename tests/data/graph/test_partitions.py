@@ -200,8 +200,8 @@ def test_clusters_hold_every_node_once():
 @pytest.mark.parametrize(
     ("changes", "arguments", "message"),
     [
-        ({}, {"num_parts": 0}, "`num_parts` is 0"),
-        ({}, {"num_parts": 10}, "`num_parts` is 10: use an integer from 1 to 9"),
+        ({}, {"num_parts": 0}, "`num_parts` must be an integer from 1 to 9; got 0"),
+        ({}, {"num_parts": 10}, "`num_parts` must be an integer from 1 to 9; got 10"),
         ({"y": 1}, {}, "`row` has no class for each node"),
         ({"y": [0.5] * 9}, {}, "`row` has no class for each node"),
         ({"y": None}, {}, "`row` has no class for each node"),

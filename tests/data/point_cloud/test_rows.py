@@ -92,12 +92,12 @@ def test_another_process_finds_the_rows(tmp_path, dataset_cache):
         import sys
         import lab
         from modeling_sft.data import load_point_cloud_dataset
-        from modeling_sft.data.point_cloud import clouds
+        from modeling_sft.data.point_cloud import rows as modules
 
         def refuse(*_, **__):
             raise AssertionError("read again")
 
-        clouds.load_point_cloud = refuse
+        modules.load_point_cloud = refuse
         rows = load_point_cloud_dataset("modelnet10", sys.argv[1], num_mesh_points=5)["test"]
         print(rows[3]["points"].tolist())
     """

@@ -23,7 +23,7 @@ from lab.ablations.grid import grid_averages
 from lab.ablations.inference import SAMPLERS, inference_setting, read_inference
 from lab.ablations.report import format_measurement
 from modeling_sft.training import Evaluator
-from modeling_sft.training.repetition import spread_of
+from modeling_sft.training.evaluation import spread_of
 from modeling_sft.training.tasks import point_clouds
 from paths import ROOT
 from tiny_recipes import TINY_SEQUENCE, tiny_settings

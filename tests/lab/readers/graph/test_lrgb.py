@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_sft.data.graph.load import load_graph_dataset
+from modeling_sft.data.graph.readers import load_graph_dataset
 
 PARTS = ("train", "val", "test")
 

@@ -7,8 +7,7 @@ import pytest
 
 from lab.readers.graph.folds import stratified_folds
 from lab.readers.graph.tudatasets import fold_indices
-from modeling_sft.data.graph.load import load_graph_dataset
-from modeling_sft.data.graph.readers import GRAPH_READERS
+from modeling_sft.data.graph.readers import GRAPH_READERS, load_graph_dataset
 from paths import ROOT
 
 
