@@ -5,11 +5,11 @@ import os
 import pytest
 import torch
 
-import lab  # noqa: F401 (its data sets and baselines are known by name from here on)
-
 if not torch.cuda.is_available():
-    # Read when Triton is imported first, by whatever test that is.
+    # Triton reads this when it is imported first, which the libraries of the baselines may do.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+import lab  # noqa: E402, F401 (from here on, its data sets and baselines are known by name)
 
 
 def pytest_configure(config: pytest.Config) -> None:

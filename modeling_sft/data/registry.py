@@ -51,7 +51,10 @@ def read_by_name(
     if name not in readers:
         close = difflib.get_close_matches(str(name), readers, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"name {name!r} is no known {kind} data set ({', '.join(readers)}).{hint}")
+        raise ValueError(
+            f"name {name!r} is no known {kind} data set ({', '.join(readers)}).{hint} Benchmark sets belong to a "
+            "clone of the repository: `import lab` there, or use its scripts."
+        )
     entry = readers[name]
     unknown = sorted(set(options) - set(entry.options))
     if unknown:

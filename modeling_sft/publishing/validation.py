@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..encoder.pretrained import SFTPreTrainedModel
 from ..hub.folder_errors import FOLDER_ERRORS
-from ..training.loading import load_recipe
+from ..training.tasks.task import load_recipe
 from ..training.recipe import Recipe
 from ..training.run import LOG_NAME
 from ..training.tasks import Task, get_task

@@ -63,7 +63,10 @@ class Task(ABC):
                 raise ValueError(f"`model.{name}` cannot stand in a recipe: the data set decides it; remove it.")
         if recipe.baseline is not None and recipe.baseline not in self.baselines:
             known = ", ".join(self.baselines) or "none"
-            raise ValueError(f"Task `{self.name}` has no baseline {recipe.baseline!r}; it has {known}.")
+            raise ValueError(
+                f"Task `{self.name}` has no baseline {recipe.baseline!r}; it has {known}. Baselines belong to a "
+                "clone of the repository: use its scripts/train.py."
+            )
         config_class = self.model_class_of(recipe).config_class
         config_fields = {f.name for f in dataclasses.fields(config_class) if f.init}
         reject_unknown_names(recipe.model, config_fields, "model")

@@ -131,7 +131,7 @@ def test_rows_of_the_real_size_are_read_fast(tmp_path):
 def test_unknown_names_get_a_suggestion():
     with pytest.raises(ValueError, match="'shrec16'"):
         load_point_cloud_dataset("shrec")
-    with pytest.raises(ValueError, match=r"digits, folder, .*, shrec16\)\.$"):
+    with pytest.raises(ValueError, match=r"digits, folder, .*, shrec16\)\."):
         load_point_cloud_dataset("unknown")
 
 
