@@ -24,11 +24,7 @@ from .graph.modeling_sft_graph import (
     SFTGraphModel,
     SFTGraphPreTrainedModel,
 )
-from .graph.pipelines import (
-    GraphClassificationPipeline,
-    GraphFeatureExtractionPipeline,
-    NodeClassificationPipeline,
-)
+from .graph.pipelines import GraphClassificationPipeline, GraphFeatureExtractionPipeline, NodeClassificationPipeline
 from .graph.processing import SFTGraphProcessor
 from .hub.auto import (
     AutoModelForGraphClassification,

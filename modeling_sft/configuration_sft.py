@@ -304,12 +304,8 @@ class SFTGraphConfig(SFTEncoderConfig):
     model_type = "sft_graph"
     modality: ClassVar[str] = "graph"
     _classes = _auto_map(
-        "SFTGraphConfig",
-        "modeling_sft_graph",
-        "SFTGraphModel",
-        "GraphClassification",
-        "NodeClassification",
-        "LinkPrediction",
+        *("SFTGraphConfig", "modeling_sft_graph", "SFTGraphModel"),
+        *("GraphClassification", "NodeClassification", "LinkPrediction"),
     )
 
     node_vocab_sizes: list[int] | None = None

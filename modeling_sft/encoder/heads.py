@@ -77,13 +77,14 @@ class SFTSegmentationHead(nn.Module):
 
 
 class SFTTokenHead(nn.Module):
-    """Dropout and a linear layer on every token."""
+    """Dropout and a linear layer on every token; `num_labels` outputs unless told otherwise."""
 
     labels_tokens = True
 
-    def __init__(self, config: SFTEncoderConfig, num_outputs: int):
+    def __init__(self, config: SFTEncoderConfig, num_outputs: int | None = None):
         super().__init__()
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        num_outputs = int(config.num_labels or 0) if num_outputs is None else num_outputs
         self.out_proj = nn.Linear(config.hidden_size, num_outputs)
 
     def forward(self, hidden_states: Tensor, mask: Tensor | None = None) -> Tensor:

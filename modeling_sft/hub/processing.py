@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +11,19 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from .checkpoint_files import saved_at_once
 from .remote_code import class_reference, write_code
+
+
+def prepared(kind: str, entries: Sequence[Any], prepare: Callable[[int, Any], Any]) -> list[Any]:
+    """What `prepare` makes of each entry of a batch and its place; errors name the place, if there are several."""
+    items = []
+    for position, entry in enumerate(entries):
+        try:
+            items.append(prepare(position, entry))
+        except ValueError as error:
+            if len(entries) == 1:
+                raise
+            raise ValueError(f"{kind} {position} of the batch: {error}") from error
+    return items
 
 
 class SavedWithCode(FeatureExtractionMixin):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers.feature_extraction_utils import BatchFeature
 
-from ..hub.processing import SFTProcessor
+from ..hub.processing import SFTProcessor, prepared
 from ..hub.values import require_integer
 from ..nn.checks import IGNORED_LABEL
 from .augmentation import PointCloudAugmentation
@@ -135,15 +135,11 @@ class SFTPointCloudProcessor(SFTProcessor):
         """
         clouds = split_into_clouds(CloudInput(points, normals, point_features, point_labels))
         words = seed_words(seed)
-        items = []
-        for position, cloud in enumerate(clouds):
-            try:
-                item = self._prepare(cloud, augmentation, words, (*words, position))
-            except ValueError as error:
-                if len(clouds) == 1:
-                    raise
-                raise ValueError(f"Cloud {position} of the batch: {error}") from error
-            items.append(item)
+
+        def prepare(position: int, cloud: CloudInput) -> dict[str, NDArray[Any]]:
+            return self._prepare(cloud, augmentation, words, (*words, position))
+
+        items = prepared("Cloud", clouds, prepare)
         return self.pad(items, return_tensors=return_tensors)
 
     def preprocess(
