@@ -3,6 +3,8 @@
 Importing the package registers its models with the Auto classes.
 """
 
+from typing import Any
+
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
@@ -75,6 +77,7 @@ for _config_class, _processor_class in (
     if _config_class is not SFTConfig:
         AutoProcessor.register(_config_class, _processor_class, exist_ok=True)
 
+_model_class: Any
 for _auto_class, *_model_classes in (
     (AutoModel, SFTModel, SFTGraphModel, SFTPointCloudModel),
     (AutoModelForMaskedLM, SFTForMaskedLM),

@@ -42,10 +42,10 @@ class SFTClassificationHead(nn.Module):
 
     labels_tokens = False
 
-    def __init__(self, config: SFTEncoderConfig):
+    def __init__(self, config: SFTEncoderConfig, num_vectors: int = 1):
         super().__init__()
         self.pooling = SFTPooling(config)
-        self.dense = unit_variance_linear(config.hidden_size, config.hidden_size)
+        self.dense = unit_variance_linear(num_vectors * config.hidden_size, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.out_proj = nn.Linear(config.hidden_size, int(config.num_labels or 0))

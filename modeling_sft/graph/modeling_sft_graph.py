@@ -222,7 +222,7 @@ class SFTForGraphClassification(SFTGraphLabelModel):
         config: with `num_labels` or `id2label`, `pooling`, and for regression `target_mean` and `target_scale`.
     """
 
-    auto_class_name = "AutoModelForGraphClassification"
+    auto_class_name: ClassVar[str | None] = "AutoModelForGraphClassification"
     head_class = SFTClassificationHead
 
     def _answer(

@@ -45,19 +45,12 @@ class SavedWithCode(FeatureExtractionMixin):
             push_to_hub: upload it as well, as the method `push_to_hub` does.
             kwargs: arguments of `push_to_hub`; `repo_id` is the folder's name by default.
         """
-        if Path(save_directory, "preprocessor_config.json").exists():
-            with saved_at_once(save_directory) as staging:
-                names = self._save(staging)
-        else:
-            names = self._save(save_directory)
+        with saved_at_once(save_directory, "preprocessor_config.json") as staging:
+            names = super().save_pretrained(staging)
+            write_code(type(self), Path(staging))
         if push_to_hub:
             self.push_to_hub(**({"repo_id": Path(save_directory).name} | kwargs))
         return [str(Path(save_directory, Path(name).name)) for name in names]
-
-    def _save(self, folder: str | os.PathLike[str]) -> Any:
-        names = super().save_pretrained(folder)
-        write_code(type(self), Path(folder))
-        return names
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str | type = "AutoFeatureExtractor") -> None:

@@ -1,8 +1,7 @@
 """The learned sampler: every layer picks K of the N tokens, which serve as keys and values for all N queries.
 
 Sources: SFT, arXiv 2408.05822, section 3; SAMSA, arXiv 2408.05391, section 3; docs/design.md, section 2.
-Shapes: B rows, N
-tokens (extra tokens included), S samples (one per layer, or one per head), K sampled tokens.
+Shapes: B rows, N tokens (extra tokens included), S samples (one per layer, or one per head), K sampled tokens.
 """
 
 import torch
