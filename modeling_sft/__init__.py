@@ -3,6 +3,8 @@
 Importing the package registers its models with the Auto classes.
 """
 
+from typing import Any
+
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
@@ -24,11 +26,7 @@ from .graph.modeling_sft_graph import (
     SFTGraphModel,
     SFTGraphPreTrainedModel,
 )
-from .graph.pipelines import (
-    GraphClassificationPipeline,
-    GraphFeatureExtractionPipeline,
-    NodeClassificationPipeline,
-)
+from .graph.pipelines import GraphClassificationPipeline, GraphFeatureExtractionPipeline, NodeClassificationPipeline
 from .graph.processing import SFTGraphProcessor
 from .hub.auto import (
     AutoModelForGraphClassification,
@@ -69,29 +67,32 @@ from .sequence.tokenization import byte_tokenizer, character_tokenizer, list_ops
 
 __version__ = "0.1.0"
 
-AutoConfig.register(SFTConfig.model_type, SFTConfig, exist_ok=True)
-AutoModel.register(SFTConfig, SFTModel, exist_ok=True)
-AutoFeatureExtractor.register(SFTConfig, SFTSequenceFeatureExtractor, exist_ok=True)
-AutoModelForMaskedLM.register(SFTConfig, SFTForMaskedLM, exist_ok=True)
-AutoModelForSequenceClassification.register(SFTConfig, SFTForSequenceClassification, exist_ok=True)
-AutoModelForTokenClassification.register(SFTConfig, SFTForTokenClassification, exist_ok=True)
-AutoModelForQuestionAnswering.register(SFTConfig, SFTForQuestionAnswering, exist_ok=True)
-AutoModelForSequencePairClassification.register(SFTConfig, SFTForSequencePairClassification, exist_ok=True)
+for _config_class, _processor_class in (
+    (SFTConfig, SFTSequenceFeatureExtractor),
+    (SFTGraphConfig, SFTGraphProcessor),
+    (SFTPointCloudConfig, SFTPointCloudProcessor),
+):
+    AutoConfig.register(_config_class.model_type, _config_class, exist_ok=True)
+    AutoFeatureExtractor.register(_config_class, _processor_class, exist_ok=True)
+    if _config_class is not SFTConfig:
+        AutoProcessor.register(_config_class, _processor_class, exist_ok=True)
 
-AutoConfig.register(SFTGraphConfig.model_type, SFTGraphConfig, exist_ok=True)
-AutoModel.register(SFTGraphConfig, SFTGraphModel, exist_ok=True)
-AutoModelForGraphClassification.register(SFTGraphConfig, SFTForGraphClassification, exist_ok=True)
-AutoModelForNodeClassification.register(SFTGraphConfig, SFTForNodeClassification, exist_ok=True)
-AutoModelForLinkPrediction.register(SFTGraphConfig, SFTForLinkPrediction, exist_ok=True)
-AutoFeatureExtractor.register(SFTGraphConfig, SFTGraphProcessor, exist_ok=True)
-AutoProcessor.register(SFTGraphConfig, SFTGraphProcessor, exist_ok=True)
-
-AutoConfig.register(SFTPointCloudConfig.model_type, SFTPointCloudConfig, exist_ok=True)
-AutoModel.register(SFTPointCloudConfig, SFTPointCloudModel, exist_ok=True)
-AutoModelForPointCloudClassification.register(SFTPointCloudConfig, SFTForPointCloudClassification, exist_ok=True)
-AutoModelForPointCloudSegmentation.register(SFTPointCloudConfig, SFTForPointCloudSegmentation, exist_ok=True)
-AutoFeatureExtractor.register(SFTPointCloudConfig, SFTPointCloudProcessor, exist_ok=True)
-AutoProcessor.register(SFTPointCloudConfig, SFTPointCloudProcessor, exist_ok=True)
+_model_class: Any
+for _auto_class, *_model_classes in (
+    (AutoModel, SFTModel, SFTGraphModel, SFTPointCloudModel),
+    (AutoModelForMaskedLM, SFTForMaskedLM),
+    (AutoModelForSequenceClassification, SFTForSequenceClassification),
+    (AutoModelForTokenClassification, SFTForTokenClassification),
+    (AutoModelForQuestionAnswering, SFTForQuestionAnswering),
+    (AutoModelForSequencePairClassification, SFTForSequencePairClassification),
+    (AutoModelForGraphClassification, SFTForGraphClassification),
+    (AutoModelForNodeClassification, SFTForNodeClassification),
+    (AutoModelForLinkPrediction, SFTForLinkPrediction),
+    (AutoModelForPointCloudClassification, SFTForPointCloudClassification),
+    (AutoModelForPointCloudSegmentation, SFTForPointCloudSegmentation),
+):
+    for _model_class in _model_classes:
+        _auto_class.register(_model_class.config_class, _model_class, exist_ok=True)
 
 for _pipeline_class, _auto_class in (
     (PointCloudClassificationPipeline, AutoModelForPointCloudClassification),

@@ -31,6 +31,12 @@ def _require(condition: bool, field: str, value: Any, remedy: str) -> None:
         raise ValueError(f"`{field}` is {value!r}: {remedy}")
 
 
+def _auto_map(config: str, module: str, model: str, *heads: str) -> dict[str, str]:
+    """Where the Auto classes find all classes: a head's repository must also load as AutoModel, and vice versa."""
+    own = {"AutoConfig": f"configuration_sft.{config}", "AutoModel": f"{module}.{model}"}
+    return own | {f"AutoModelFor{head}": f"{module}.SFTFor{head}" for head in heads}
+
+
 @strict
 class SFTEncoderConfig(PreTrainedConfig):
     r"""The fields that sequences, graphs and point clouds share. Not used alone: see the subclasses.
@@ -75,6 +81,7 @@ class SFTEncoderConfig(PreTrainedConfig):
     """
 
     modality: ClassVar[str] = ""
+    _classes: ClassVar[dict[str, str]] = {}
 
     hidden_size: int = 256
     num_hidden_layers: int = 6
@@ -124,30 +131,22 @@ class SFTEncoderConfig(PreTrainedConfig):
         if self.initializer_range is None and self.hidden_size >= 1:
             # Transformers reads the field when it draws weights, and takes None for 0.02.
             self.initializer_range = self.hidden_size**-0.5
+        if self._classes:
+            kwargs.setdefault("auto_map", dict(self._classes))
         super().__post_init__(**kwargs)
 
     def _validate_inherited(self, kwargs: dict[str, Any]) -> None:
         """Check what Transformers reads, unchecked, from the same file."""
         labels, count, weights = self.id2label, kwargs.get("num_labels"), kwargs.get("transformers_weights")
-        _require(
-            labels is None or (isinstance(labels, dict) and all(str(index).isdecimal() for index in labels)),
-            "id2label",
-            labels,
-            "use a dictionary from class indices to names.",
-        )
-        _require(
-            count is None or (isinstance(count, numbers.Integral) and 0 <= int(count) <= _LARGEST_OTHER),
-            "num_labels",
-            count,
-            f"use an integer from 0 to {_LARGEST_OTHER}.",
-        )
-        _require(
-            weights is None
-            or (isinstance(weights, str) and weights.endswith((".safetensors", ".safetensors.index.json"))),
-            "transformers_weights",
-            weights,
-            "name a file of safetensors.",
-        )
+        names_indices = isinstance(labels, dict) and all(str(index).isdecimal() for index in labels)
+        is_count = isinstance(count, numbers.Integral) and 0 <= int(count) <= _LARGEST_OTHER
+        is_file = isinstance(weights, str) and weights.endswith((".safetensors", ".safetensors.index.json"))
+        for field, value, fits, remedy in (
+            ("id2label", labels, names_indices, "use a dictionary from class indices to names."),
+            ("num_labels", count, is_count, f"use an integer from 0 to {_LARGEST_OTHER}."),
+            ("transformers_weights", weights, is_file, "name a file of safetensors."),
+        ):
+            _require(value is None or fits, field, value, remedy)
 
     @classmethod
     def _own_field_names(cls) -> list[str]:
@@ -160,58 +159,36 @@ class SFTEncoderConfig(PreTrainedConfig):
         for name in set(self._own_field_names()) - {"num_sampled_tokens", "num_sampled_tokens_range"}:
             value, limit = getattr(self, name), _LARGEST.get(name, _LARGEST_OTHER)
             _require(_largest(value) <= limit, name, value, f"use at most {limit}.")
-        for name in (
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "intermediate_size",
-            "num_sampled_tokens",
-            "local_mixing_size",
-        ):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "use an integer of at least 1.")
-        _require(
-            self.hidden_size % self.num_attention_heads == 0,
-            "hidden_size",
-            self.hidden_size,
-            f"use a multiple of `num_attention_heads` ({self.num_attention_heads}).",
-        )
-        _require(
-            self.score_head_dim is None or self.score_head_dim >= 1,
-            "score_head_dim",
-            self.score_head_dim,
-            "use an integer of at least 1, or None for hidden_size / num_attention_heads.",
-        )
-        _require(
-            self.hidden_act in ACT2FN,
-            "hidden_act",
-            self.hidden_act,
-            f"use one of {', '.join(sorted(ACT2FN))}.",
-        )
-        sample_range = self.num_sampled_tokens_range
-        _require(
-            sample_range is None or (len(sample_range) == 2 and 1 <= sample_range[0] <= sample_range[1]),
+        sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        self._check_least(1, *sizes, "num_sampled_tokens", "local_mixing_size")
+        heads, sample_range = self.num_attention_heads, self.num_sampled_tokens_range
+        remedy = f"use a multiple of `num_attention_heads` ({heads})."
+        self._check("hidden_size", self.hidden_size % heads == 0, remedy)
+        fits = self.score_head_dim is None or self.score_head_dim >= 1
+        remedy = "use an integer of at least 1, or None for hidden_size / num_attention_heads."
+        self._check("score_head_dim", fits, remedy)
+        self._check("hidden_act", self.hidden_act in ACT2FN, f"use one of {', '.join(sorted(ACT2FN))}.")
+        self._check(
             "num_sampled_tokens_range",
-            sample_range,
+            sample_range is None or (len(sample_range) == 2 and 1 <= sample_range[0] <= sample_range[1]),
             "use None or a list [low, high] with 1 <= low <= high.",
         )
         for name in ("sampling_noise", "residual_scale_init"):
-            value = getattr(self, name)
-            _require(0 <= value < float("inf"), name, value, "use a finite number of at least 0.")
+            self._check(name, 0 <= getattr(self, name) < float("inf"), "use a finite number of at least 0.")
         for name in ("sampling_temperature", "importance_scale", "norm_eps", "initializer_range"):
-            value = getattr(self, name)
-            _require(0 < value < float("inf"), name, value, "use a finite number above 0.")
+            self._check(name, 0 < getattr(self, name) < float("inf"), "use a finite number above 0.")
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_prob"):
-            value = getattr(self, name)
-            _require(0 <= value < 1, name, value, "use a probability, at least 0 and below 1.")
-        _require(
-            self.num_extra_tokens >= 0, "num_extra_tokens", self.num_extra_tokens, "use an integer of at least 0."
-        )
-        _require(
-            self.pooling != "first" or self.modality == "sequence",
-            "pooling",
-            self.pooling,
-            "points and nodes come in no order: use attention, mean or max.",
-        )
+            self._check(name, 0 <= getattr(self, name) < 1, "use a probability, at least 0 and below 1.")
+        self._check_least(0, "num_extra_tokens")
+        fits = self.pooling != "first" or self.modality == "sequence"
+        self._check("pooling", fits, "points and nodes come in no order: use attention, mean or max.")
+
+    def _check(self, field: str, fits: bool, remedy: str) -> None:
+        _require(fits, field, getattr(self, field), remedy)
+
+    def _check_least(self, least: int, *fields: str) -> None:
+        for field in fields:
+            self._check(field, getattr(self, field) >= least, f"use an integer of at least {least}.")
 
     @property
     def score_channels(self) -> int:
@@ -262,6 +239,10 @@ class SFTConfig(SFTEncoderConfig):
 
     model_type = "sft"
     modality: ClassVar[str] = "sequence"
+    _classes = _auto_map(
+        *("SFTConfig", "modeling_sft", "SFTModel", "MaskedLM", "SequenceClassification", "TokenClassification"),
+        *("QuestionAnswering", "SequencePairClassification"),
+    )
 
     vocab_size: int = 260
     num_input_features: int = 0
@@ -275,49 +256,24 @@ class SFTConfig(SFTEncoderConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.vocab_size == 0:
             self.pad_token_id = None
-        # The whole map on every save: a head's repository must also load as AutoModel, and the other way round.
-        heads = ("MaskedLM", "SequenceClassification", "TokenClassification", "QuestionAnswering")
-        kwargs.setdefault(
-            "auto_map",
-            {
-                "AutoConfig": "configuration_sft.SFTConfig",
-                "AutoModel": "modeling_sft.SFTModel",
-                **{f"AutoModelFor{head}": f"modeling_sft.SFTFor{head}" for head in heads},
-                "AutoModelForSequencePairClassification": "modeling_sft.SFTForSequencePairClassification",
-            },
-        )
         super().__post_init__(**kwargs)
 
     def validate_architecture(self) -> None:
         """Check ranges and combinations of fields; runs whenever a configuration is made."""
         super().validate_architecture()
-        for name in ("vocab_size", "num_input_features", "type_vocab_size"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "use an integer of at least 0.")
-        _require(
-            self.vocab_size + self.num_input_features > 0,
+        self._check_least(0, "vocab_size", "num_input_features", "type_vocab_size")
+        self._check(
             "vocab_size",
-            self.vocab_size,
+            self.vocab_size + self.num_input_features > 0,
             "a model needs token ids (`vocab_size`) or continuous inputs (`num_input_features`).",
         )
-        positions = self.max_position_embeddings
-        _require(
-            positions is None or positions >= 1,
-            "max_position_embeddings",
-            positions,
-            "use an integer of at least 1, or None.",
-        )
-        _require(
-            self.position_embedding != "learned" or positions is not None,
-            "max_position_embeddings",
-            positions,
-            'set the largest length for `position_embedding="learned"`.',
-        )
-        _require(
-            self.pad_token_id is None or self.vocab_size == 0 or 0 <= self.pad_token_id < self.vocab_size,
-            "pad_token_id",
-            self.pad_token_id,
-            f"use None or a token id below `vocab_size` ({self.vocab_size}).",
-        )
+        positions, padding = self.max_position_embeddings, self.pad_token_id
+        fits = positions is None or positions >= 1
+        self._check("max_position_embeddings", fits, "use an integer of at least 1, or None.")
+        fits = self.position_embedding != "learned" or positions is not None
+        self._check("max_position_embeddings", fits, 'set the largest length for `position_embedding="learned"`.')
+        fits = padding is None or self.vocab_size == 0 or 0 <= padding < self.vocab_size
+        self._check("pad_token_id", fits, f"use None or a token id below `vocab_size` ({self.vocab_size}).")
 
 
 @strict
@@ -347,6 +303,10 @@ class SFTGraphConfig(SFTEncoderConfig):
 
     model_type = "sft_graph"
     modality: ClassVar[str] = "graph"
+    _classes = _auto_map(
+        *("SFTGraphConfig", "modeling_sft_graph", "SFTGraphModel"),
+        *("GraphClassification", "NodeClassification", "LinkPrediction"),
+    )
 
     node_vocab_sizes: list[int] | None = None
     num_node_features: int = 0
@@ -356,18 +316,6 @@ class SFTGraphConfig(SFTEncoderConfig):
     target_mean: list[float] | None = None
     target_scale: list[float] | None = None
 
-    def __post_init__(self, **kwargs: Any) -> None:
-        heads = ("GraphClassification", "NodeClassification", "LinkPrediction")
-        kwargs.setdefault(
-            "auto_map",
-            {
-                "AutoConfig": "configuration_sft.SFTGraphConfig",
-                "AutoModel": "modeling_sft_graph.SFTGraphModel",
-                **{f"AutoModelFor{head}": f"modeling_sft_graph.SFTFor{head}" for head in heads},
-            },
-        )
-        super().__post_init__(**kwargs)
-
     @property
     def has_edge_features(self) -> bool:
         """Whether edges have features beside their existence."""
@@ -376,19 +324,15 @@ class SFTGraphConfig(SFTEncoderConfig):
     def validate_architecture(self) -> None:
         """Check ranges and combinations of fields; runs whenever a configuration is made."""
         super().validate_architecture()
-        for name in ("num_node_features", "num_edge_features", "num_node_encodings"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "use an integer of at least 0.")
+        self._check_least(0, "num_node_features", "num_edge_features", "num_node_encodings")
         for name in ("node_vocab_sizes", "edge_vocab_sizes"):
-            sizes = getattr(self, name)
-            _require(
-                sizes is None or all(size >= 1 for size in sizes), name, sizes, "use None, or sizes of at least 1."
-            )
+            fits = all(size >= 1 for size in getattr(self, name) or ())
+            self._check(name, fits, "use None, or sizes of at least 1.")
         mean, std = self.target_mean, self.target_scale
-        _require(
+        self._check(
+            "target_scale",
             (mean is None) == (std is None)
             and (mean is None or std is None or (len(mean) == len(std) == self.num_labels and min(std) > 0)),
-            "target_scale",
-            std,
             "set `target_mean` and `target_scale` together, one number per label, deviations above 0.",
         )
 
@@ -426,6 +370,10 @@ class SFTPointCloudConfig(SFTEncoderConfig):
 
     model_type = "sft_point_cloud"
     modality: ClassVar[str] = "point_cloud"
+    _classes = _auto_map(
+        *("SFTPointCloudConfig", "modeling_sft_point_cloud", "SFTPointCloudModel"),
+        *("PointCloudClassification", "PointCloudSegmentation"),
+    )
 
     local_mixing_size: int = 16
     sampling_noise: float | int = 1.0
@@ -437,35 +385,17 @@ class SFTPointCloudConfig(SFTEncoderConfig):
     num_categories: int = 0
     category_parts: list[list[int]] | None = None
 
-    def __post_init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault(
-            "auto_map",
-            {
-                "AutoConfig": "configuration_sft.SFTPointCloudConfig",
-                "AutoModel": "modeling_sft_point_cloud.SFTPointCloudModel",
-                "AutoModelForPointCloudClassification": "modeling_sft_point_cloud.SFTForPointCloudClassification",
-                "AutoModelForPointCloudSegmentation": "modeling_sft_point_cloud.SFTForPointCloudSegmentation",
-            },
-        )
-        super().__post_init__(**kwargs)
-
     def validate_architecture(self) -> None:
         """Check ranges and combinations of fields; runs whenever a configuration is made."""
         super().validate_architecture()
-        _require(self.num_neighbors >= 1, "num_neighbors", self.num_neighbors, "use an integer of at least 1.")
-        _require(
-            not self.local_mixing or self.local_mixing_size <= self.num_neighbors,
-            "local_mixing_size",
-            self.local_mixing_size,
-            f"use at most `num_neighbors` ({self.num_neighbors}).",
-        )
-        for name in ("num_point_features", "num_categories"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "use an integer of at least 0.")
+        self._check_least(1, "num_neighbors")
+        fits = not self.local_mixing or self.local_mixing_size <= self.num_neighbors
+        self._check("local_mixing_size", fits, f"use at most `num_neighbors` ({self.num_neighbors}).")
+        self._check_least(0, "num_point_features", "num_categories")
         parts = self.category_parts
-        _require(
-            parts is None or (len(parts) == self.num_categories and all(part and min(part) >= 0 for part in parts)),
+        self._check(
             "category_parts",
-            parts,
+            parts is None or (len(parts) == self.num_categories and all(part and min(part) >= 0 for part in parts)),
             f"use None, or for each of `num_categories` ({self.num_categories}) a list of labels.",
         )
 

@@ -28,18 +28,9 @@ _INPUTS: dict[str, tuple[str, type[SFTEncoderConfig], dict[str, Any]]] = {
         {"node_vocab_sizes": list(ATOM_FEATURE_SIZES), "edge_vocab_sizes": list(BOND_FEATURE_SIZES)},
     ),
 }
-_SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_sampled_tokens": 32},
-    "small": {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "num_sampled_tokens": 128},
-    "base": {"hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 8, "num_sampled_tokens": 256},
-}
-_TEST_SIZE: dict[str, Any] = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_sampled_tokens": 6,
-    "intermediate_size": 32,
-}
+_SIZE_FIELDS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_sampled_tokens", "intermediate_size")
+_SIZES = {"tiny": (64, 2, 4, 32, 128), "small": (128, 4, 4, 128, 256), "base": (256, 6, 8, 256, 1024)}
+_TEST_SIZE = dict(zip(_SIZE_FIELDS, (16, 2, 2, 6, 32), strict=True))
 # What distinguishes the predecessor (arXiv 2408.05391). Local mixing stays, as in configuration/samsa-digits/sft.yaml.
 _SAMSA: dict[str, Any] = {
     "sampling_scope": "head",
@@ -55,10 +46,6 @@ _SAMSA: dict[str, Any] = {
 }
 
 
-def _fields_of_size(size: str) -> dict[str, Any]:
-    return {**_SIZES[size], "intermediate_size": (4 if size == "base" else 2) * _SIZES[size]["hidden_size"]}
-
-
 def _make(config_class: type[SFTEncoderConfig], fields: dict[str, Any], **changes: Any) -> SFTEncoderConfig:
     # Copied, so that no two configurations share a list.
     return config_class(**{**copy.deepcopy(fields), **changes})
@@ -68,9 +55,10 @@ def _make_presets() -> dict[str, Preset]:
     presets = {}
     for kind, (noun, config_class, inputs) in _INPUTS.items():
         predecessor = {**_SAMSA, **({"moment_invariants": False} if kind == "point-cloud" else {})}
-        for size, (width, layers, heads, tokens) in ((size, _SIZES[size].values()) for size in _SIZES):
+        for size, numbers in _SIZES.items():
+            width, layers, heads, tokens, _ = numbers
+            fields = {**inputs, **dict(zip(_SIZE_FIELDS, numbers, strict=True))}
             shape = f"{layers} layers of width {width}, {heads} heads, K = {tokens}"
-            fields = {**inputs, **_fields_of_size(size)}
             presets[f"sft-{size}-{kind}"] = Preset(f"SFT for {noun}: {shape}", partial(_make, config_class, fields))
             presets[f"samsa-{size}-{kind}"] = Preset(
                 f"SAMSA for {noun}: {shape}", partial(_make, config_class, {**fields, **predecessor})

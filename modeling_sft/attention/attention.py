@@ -71,17 +71,9 @@ class SFTAttention(nn.Module):
         relation = None
         if self.relation is not None and relation_inputs is not None:
             relation = self.relation(relation_inputs, sample)
-        inputs = AttentionInputs(
-            query,
-            key,
-            value,
-            leak_logits,
-            sample.valid,
-            relation,
-            self.config.attention_score,
-            self.config.attention_probability,
-            dropout=self.config.attention_probs_dropout_prob if self.training else 0.0,
-        )
+        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
+        kind = (self.config.attention_score, self.config.attention_probability)
+        inputs = AttentionInputs(query, key, value, leak_logits, sample.valid, relation, *kind, dropout)
         heads, attentions, backend = attend(inputs, self.config._attn_implementation, output_attentions)
         if not torch.compiler.is_compiling():
             self.last_backend = backend

@@ -69,13 +69,13 @@ class AttentionBackend(NamedTuple):
     """
 
     function: Callable[[AttentionInputs], Tensor]
-    scores: tuple[str, ...]
-    probabilities: tuple[str, ...]
-    leak: bool
-    relation: bool | str
-    training_memory: str
-    transformable: bool
-    traceable: bool
+    scores: tuple[str, ...] = ALL_SCORES
+    probabilities: tuple[str, ...] = ALL_PROBABILITIES
+    leak: bool = True
+    relation: bool | str = True
+    training_memory: str = "O(N)"
+    transformable: bool = False
+    traceable: bool = False
     needs: tuple[str, Callable[[], str | None]] | None = None
 
 
@@ -92,30 +92,17 @@ def compiler_problem() -> str | None:
 
 
 ATTENTION_BACKENDS: dict[str, AttentionBackend] = {
-    "eager": AttentionBackend(_eager, ALL_SCORES, ALL_PROBABILITIES, True, True, "O(N K)", True, True),
-    "sdpa": AttentionBackend(sdpa_attention, ("dot",), ("softmax",), False, False, "O(N)", False, True),
-    "sft_fused": AttentionBackend(fused_attention, ALL_SCORES, ALL_PROBABILITIES, True, True, "O(N)", False, False),
-    "sft_compiled": AttentionBackend(
-        compiled_attention,
-        ALL_SCORES,
-        ALL_PROBABILITIES,
-        True,
-        True,
-        "O(N)",
-        False,
-        False,
-        ("a C++ compiler", compiler_problem),
-    ),
+    "eager": AttentionBackend(_eager, training_memory="O(N K)", transformable=True, traceable=True),
+    "sdpa": AttentionBackend(sdpa_attention, ("dot",), ("softmax",), leak=False, relation=False, traceable=True),
+    "sft_fused": AttentionBackend(fused_attention),
+    "sft_compiled": AttentionBackend(compiled_attention, needs=("a C++ compiler", compiler_problem)),
     "sft_triton": AttentionBackend(
         triton_attention,
-        ("maxout", "dot"),
-        ("relu", "softmax"),
-        True,
-        NO_GRAPHS,
-        "O(N)",
-        False,
-        True,
-        ("a GPU and Triton", triton_problem),
+        scores=("maxout", "dot"),
+        probabilities=("relu", "softmax"),
+        relation=NO_GRAPHS,
+        traceable=True,
+        needs=("a GPU and Triton", triton_problem),
     ),
 }
 
@@ -192,30 +179,3 @@ def attend(
     if tracing and not ATTENTION_BACKENDS[name].traceable:
         name = "eager"
     return ATTENTION_BACKENDS[name].function(inputs), None, name
-
-
-def support_table() -> str:
-    """A Markdown table of what each backend supports."""
-
-    def yes(value: bool | str) -> str:
-        return value if isinstance(value, str) else "yes" if value else "no"
-
-    lines = [
-        "| backend | scores | probabilities | leak | relation | kept for backward | `torch.func` | while tracing |"
-        " needs |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, backend in ATTENTION_BACKENDS.items():
-        cells = [
-            f"`{name}`",
-            "all" if backend.scores == ALL_SCORES else ", ".join(backend.scores),
-            "all" if backend.probabilities == ALL_PROBABILITIES else ", ".join(backend.probabilities),
-            yes(backend.leak),
-            yes(backend.relation),
-            backend.training_memory,
-            yes(backend.transformable),
-            "itself" if backend.traceable else "`eager`",
-            "" if backend.needs is None else backend.needs[0],
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)

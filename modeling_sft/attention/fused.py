@@ -418,7 +418,8 @@ def summed_leak(leak_logits: Tensor, valid: Tensor, probability: str, dtype: tor
     return F.softplus(logits).masked_fill(~valid, 0.0).sum(-1)
 
 
-def _attention(inputs: AttentionInputs, compiled: bool) -> Tensor:
+def fused_attention(inputs: AttentionInputs, compiled: bool = False) -> Tensor:
+    """Attention over sampled tokens in tiles, recomputed in backward, `(B, H, N, d)`; it has no second derivative."""
     query, key, value, leak_logits, valid, relation, score, probability, dropout = inputs
     setting = Setting(score, probability, dropout, compiled)
     with maybe_autocast(query.device.type, enabled=False):
@@ -428,11 +429,6 @@ def _attention(inputs: AttentionInputs, compiled: bool) -> Tensor:
         return _FusedAttention.apply(setting, type(relation), query, key, value, valid, leak, *tensors)
 
 
-def fused_attention(inputs: AttentionInputs) -> Tensor:
-    """Attention over sampled tokens in tiles, recomputed in backward, `(B, H, N, d)`; it has no second derivative."""
-    return _attention(inputs, compiled=False)
-
-
 def compiled_attention(inputs: AttentionInputs) -> Tensor:
     """[`fused_attention`] with tile bodies compiled by `torch.compile` at their first use."""
-    return _attention(inputs, compiled=True)
+    return fused_attention(inputs, compiled=True)

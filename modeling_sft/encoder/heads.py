@@ -42,10 +42,10 @@ class SFTClassificationHead(nn.Module):
 
     labels_tokens = False
 
-    def __init__(self, config: SFTEncoderConfig):
+    def __init__(self, config: SFTEncoderConfig, num_vectors: int = 1):
         super().__init__()
         self.pooling = SFTPooling(config)
-        self.dense = unit_variance_linear(config.hidden_size, config.hidden_size)
+        self.dense = unit_variance_linear(num_vectors * config.hidden_size, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.out_proj = nn.Linear(config.hidden_size, int(config.num_labels or 0))
@@ -77,13 +77,14 @@ class SFTSegmentationHead(nn.Module):
 
 
 class SFTTokenHead(nn.Module):
-    """Dropout and a linear layer on every token."""
+    """Dropout and a linear layer on every token; `num_labels` outputs unless told otherwise."""
 
     labels_tokens = True
 
-    def __init__(self, config: SFTEncoderConfig, num_outputs: int):
+    def __init__(self, config: SFTEncoderConfig, num_outputs: int | None = None):
         super().__init__()
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        num_outputs = int(config.num_labels or 0) if num_outputs is None else num_outputs
         self.out_proj = nn.Linear(config.hidden_size, num_outputs)
 
     def forward(self, hidden_states: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -107,11 +107,8 @@ class SFTPreTrainedModel(PreTrainedModel):
         """
         to_hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs} if push_to_hub else {}
         self._forget_absent_pipelines(save_directory)
-        if Path(save_directory, "config.json").exists():
-            with saved_at_once(save_directory) as staging:
-                self._save(staging, *args, **kwargs)
-        else:
-            self._save(save_directory, *args, **kwargs)
+        with saved_at_once(save_directory, "config.json") as staging:
+            self._save(staging, *args, **kwargs)
         if push_to_hub:
             to_hub.setdefault("repo_id", Path(save_directory).name)
             self.push_to_hub(**to_hub)

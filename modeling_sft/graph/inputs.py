@@ -33,23 +33,17 @@ def check_graph(row: Mapping[str, Any]) -> dict[str, Any]:
     num_nodes = int(given.get("num_nodes", len(node_feat)))
     if num_nodes < 1:
         raise ValueError("num_nodes is 0: a graph needs at least one node; leave empty graphs out.")
-    if len(node_feat) != num_nodes:
-        raise ValueError(f"node_feat has {len(node_feat)} rows; expected one for each of the {num_nodes} nodes.")
+    _check_rows("node_feat", node_feat, num_nodes, "nodes")
     edge_index = _edges("edge_index", given.get("edge_index", ()), num_nodes)
     graph: dict[str, Any] = {"num_nodes": num_nodes, "node_feat": node_feat, "edge_index": edge_index}
     if "edge_attr" in given:
         graph["edge_attr"] = _table("edge_attr", given["edge_attr"])
-        if len(graph["edge_attr"]) != edge_index.shape[1]:
-            raise ValueError(
-                f"edge_attr has {len(graph['edge_attr'])} rows; expected one for each of the {edge_index.shape[1]} "
-                "edges of edge_index."
-            )
+        _check_rows("edge_attr", graph["edge_attr"], edge_index.shape[1], "edges of edge_index")
     if "y" in given:
         graph["y"] = _label(given["y"], num_nodes)
     if "pos" in given:
         graph["pos"] = _table("pos", given["pos"]).astype(np.float32)
-        if len(graph["pos"]) != num_nodes:
-            raise ValueError(f"pos has {len(graph['pos'])} rows; expected one for each of the {num_nodes} nodes.")
+        _check_rows("pos", graph["pos"], num_nodes, "nodes")
     if "edge_label_index" in given:
         graph["edge_label_index"] = _edges("edge_label_index", given["edge_label_index"], num_nodes)
         num_pairs = graph["edge_label_index"].shape[1]
@@ -150,9 +144,7 @@ def _array(name: str, value: Any) -> NDArray[Any]:
 
 def _table(name: str, value: Any) -> NDArray[Any]:
     array = _array(name, value)
-    array = array[:, None] if array.ndim == 1 and len(array) else array
-    if array.ndim == 1:
-        array = array.reshape(0, 1)
+    array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2:
         raise ValueError(f"{name} has shape {array.shape}; expected 2 dimensions.")
     if array.dtype.kind == "f":
@@ -160,6 +152,11 @@ def _table(name: str, value: Any) -> NDArray[Any]:
             raise ValueError(f"{name} holds numbers that are not finite; replace them.")
         return array.astype(np.float32)
     return array.astype(np.int64)
+
+
+def _check_rows(name: str, table: NDArray[Any], count: int, what: str) -> None:
+    if len(table) != count:
+        raise ValueError(f"{name} has {len(table)} rows; expected one for each of the {count} {what}.")
 
 
 def _edges(name: str, value: Any, num_nodes: int) -> NDArray[np.int64]:

@@ -163,21 +163,17 @@ class SFTGraphModel(SFTGraphPreTrainedModel):
         return GraphEdges(edge_index.long(), edge_mask, edge_features, mask.shape[1])
 
 
-class SFTForGraphClassification(SFTGraphPreTrainedModel):
-    """Classification, multi-label classification or regression of whole graphs, by `config.problem_type`.
+class SFTGraphLabelModel(SFTGraphPreTrainedModel):
+    """Base of the heads that label whole graphs, or their nodes."""
 
-    Args:
-        config: with `num_labels` or `id2label`, `pooling`, and for regression `target_mean` and `target_scale`.
-    """
-
-    auto_class_name: ClassVar[str | None] = "AutoModelForGraphClassification"
+    head_class: ClassVar[Any]
 
     def __init__(self, config: SFTGraphConfig):
         super().__init__(config)
         # Transformers picks a loss by class name and would take the causal one; ours honours num_items_in_batch.
-        self.loss_type = "ForSequenceClassification"
+        self.loss_type = "ForTokenClassification" if self.head_class.labels_tokens else "ForSequenceClassification"
         self.sft = SFTGraphModel(config)
-        self.classifier = SFTClassificationHead(config)
+        self.classifier = self.head_class(config)
         self.post_init()
 
     @can_return_tuple
@@ -192,72 +188,13 @@ class SFTForGraphClassification(SFTGraphPreTrainedModel):
         labels: Tensor | None = None,
         **kwargs: Any,
     ) -> SFTClassifierOutput:
-        """Classify graphs, or regress on them.
+        """Label graphs or nodes.
 
         Args:
-            labels: `(B,)` long classes, -100 for missing; `(B, num_labels)` float for several labels or targets, NaN
-                for missing ones (or -100, of labels).
+            labels: see the class.
 
-        The other arguments are those of [`SFTGraphModel`]. The logits are `(B, num_labels)`.
-
-        Raises:
-            ValueError: an argument's shape, dtype or values do not fit.
-        """
-        num_items_in_batch = kwargs.pop("num_items_in_batch", None)
-        outputs = self.sft(
-            node_features, edge_index, edge_features, edge_mask, node_encodings, attention_mask, **kwargs
-        )
-        logits = self.classifier(outputs.last_hidden_state, resolve_mask(attention_mask, node_features))
-        loss = None
-        if self.config.target_mean is not None and self.config.target_scale is not None:
-            # Units of targets need more digits than half precision has.
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            mean, scale = logits.new_tensor(self.config.target_mean), logits.new_tensor(self.config.target_scale)
-            if labels is not None:
-                targets = labels[:, None] if labels.dim() == 1 and logits.shape[1] == 1 else labels
-                normalised = (targets.to(logits) - mean) / scale
-                loss = classification_loss(logits, normalised, self.config, num_items_in_batch)
-            logits = logits * scale + mean
-        elif labels is not None:
-            loss = classification_loss(logits, labels, self.config, num_items_in_batch)
-        return SFTClassifierOutput.of(outputs, logits, loss)
-
-
-class SFTForNodeClassification(SFTGraphPreTrainedModel):
-    """A label for every node.
-
-    Args:
-        config: with `num_labels` or `id2label`.
-    """
-
-    auto_class_name = "AutoModelForNodeClassification"
-
-    def __init__(self, config: SFTGraphConfig):
-        super().__init__(config)
-        self.loss_type = "ForTokenClassification"
-        self.sft = SFTGraphModel(config)
-        self.classifier = SFTTokenHead(config, int(config.num_labels or 0))
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        node_features: Tensor,
-        edge_index: Tensor | None = None,
-        edge_features: Tensor | None = None,
-        edge_mask: Tensor | None = None,
-        node_encodings: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> SFTClassifierOutput:
-        """Label nodes.
-
-        Args:
-            labels: `(B, N)` long, -100 for nodes without label; `(B, N, num_labels)` float for several labels or
-                targets per node. Those of padding are ignored.
-
-        The other arguments are those of [`SFTGraphModel`]. The logits are `(B, N, num_labels)`.
+        The other arguments are those of [`SFTGraphModel`]. The logits are `(B, num_labels)`, or `(B, N, num_labels)`
+        of nodes.
 
         Raises:
             ValueError: an argument's shape, dtype or values do not fit.
@@ -267,7 +204,55 @@ class SFTForNodeClassification(SFTGraphPreTrainedModel):
             node_features, edge_index, edge_features, edge_mask, node_encodings, attention_mask, **kwargs
         )
         mask = resolve_mask(attention_mask, outputs.last_hidden_state)
+        return self._answer(outputs, mask, labels, num_items_in_batch)
+
+    def _answer(
+        self, outputs: SFTModelOutput, mask: Tensor, labels: Tensor | None, num_items_in_batch: Any
+    ) -> SFTClassifierOutput:
         return answer(self.classifier, outputs, mask, labels, self.config, num_items_in_batch)
+
+
+class SFTForGraphClassification(SFTGraphLabelModel):
+    """Classification, multi-label classification or regression of whole graphs, by `config.problem_type`.
+
+    Labels are `(B,)` long classes, -100 for missing; `(B, num_labels)` float for several labels or targets, NaN for
+    missing ones (or -100, of labels).
+
+    Args:
+        config: with `num_labels` or `id2label`, `pooling`, and for regression `target_mean` and `target_scale`.
+    """
+
+    auto_class_name: ClassVar[str | None] = "AutoModelForGraphClassification"
+    head_class = SFTClassificationHead
+
+    def _answer(
+        self, outputs: SFTModelOutput, mask: Tensor, labels: Tensor | None, num_items_in_batch: Any
+    ) -> SFTClassifierOutput:
+        if self.config.target_mean is None or self.config.target_scale is None:
+            return super()._answer(outputs, mask, labels, num_items_in_batch)
+        logits = self.classifier(outputs.last_hidden_state, mask)
+        # Units of targets need more digits than half precision has.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        mean, scale = logits.new_tensor(self.config.target_mean), logits.new_tensor(self.config.target_scale)
+        loss = None
+        if labels is not None:
+            targets = labels[:, None] if labels.dim() == 1 and logits.shape[1] == 1 else labels
+            loss = classification_loss(logits, (targets.to(logits) - mean) / scale, self.config, num_items_in_batch)
+        return SFTClassifierOutput.of(outputs, logits * scale + mean, loss)
+
+
+class SFTForNodeClassification(SFTGraphLabelModel):
+    """A label for every node.
+
+    Labels are `(B, N)` long, -100 for nodes without label; `(B, N, num_labels)` float for several labels or targets
+    per node. Those of padding are ignored.
+
+    Args:
+        config: with `num_labels` or `id2label`.
+    """
+
+    auto_class_name = "AutoModelForNodeClassification"
+    head_class = SFTTokenHead
 
 
 class SFTForLinkPrediction(SFTGraphPreTrainedModel):
@@ -327,8 +312,7 @@ class SFTForLinkPrediction(SFTGraphPreTrainedModel):
         index = node_pairs.flatten(1)[..., None].expand(-1, -1, states.shape[-1])
         first, second = states.gather(1, index).unflatten(1, (-1, 2)).unbind(2)
         pair = torch.cat([first, second, first * second], dim=-1)
-        logits = self.out_proj(self.activation(self.dense(pair)))
-        logits = logits.squeeze(-1)
+        logits = self.out_proj(self.activation(self.dense(pair))).squeeze(-1)
         loss = None if labels is None else link_loss(logits, labels, num_items_in_batch)
         return SFTClassifierOutput.of(outputs, logits, loss)
 

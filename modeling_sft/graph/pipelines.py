@@ -5,12 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..hub.lines import SUFFIXES, read_entries
-from ..hub.pipelines import (
-    ClassificationPipeline,
-    FeatureExtractionPipeline,
-    SFTPipeline,
-    TokenClassificationPipeline,
-)
+from ..hub.pipelines import ClassificationPipeline, FeatureExtractionPipeline, SFTPipeline, TokenClassificationPipeline
 
 
 class GraphPipeline(SFTPipeline):

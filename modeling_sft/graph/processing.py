@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers.feature_extraction_utils import BatchFeature
 
-from ..hub.processing import SFTProcessor
+from ..hub.processing import SFTProcessor, prepared
 from ..hub.values import require_integer
 from ..nn.checks import IGNORED_LABEL
 from .encodings import laplacian_encodings, random_walk_encodings
@@ -98,14 +98,7 @@ class SFTGraphProcessor(SFTProcessor):
         singles = _split_into_graphs(graphs)
         if len(singles) == 0:
             raise ValueError("graphs is empty; pass at least one graph.")
-        items = []
-        for position, graph in enumerate(singles):
-            try:
-                items.append(self.item(graph))
-            except ValueError as error:
-                if len(singles) == 1:
-                    raise
-                raise ValueError(f"Graph {position} of the batch: {error}") from error
+        items = prepared("Graph", singles, lambda _, graph: self.item(graph))
         return self.pad(items, return_tensors=return_tensors)
 
     def item(self, graph: Any) -> dict[str, Any]:

@@ -31,12 +31,16 @@ def check_shard_indices(folder: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def saved_at_once(folder: str | os.PathLike[str]) -> Iterator[str]:
+def saved_at_once(folder: str | os.PathLike[str], marker: str) -> Iterator[str | os.PathLike[str]]:
     """A folder to save in, whose files then replace those of the same names in `folder`.
 
     Where saving fails, as on a full disk, `folder` stays as it was. Files behind links are not written through them.
+    Where `folder` holds no file `marker`, nothing is there to keep, and it is itself the folder to save in.
     """
     target = Path(folder)
+    if not Path(target, marker).exists():
+        yield folder
+        return
     with TemporaryDirectory(prefix=".saving-", dir=target) as staging:
         yield staging
         # Renaming takes no space.

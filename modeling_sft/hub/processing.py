@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +11,19 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from .checkpoint_files import saved_at_once
 from .remote_code import class_reference, write_code
+
+
+def prepared(kind: str, entries: Sequence[Any], prepare: Callable[[int, Any], Any]) -> list[Any]:
+    """What `prepare` makes of each entry of a batch and its place; errors name the place, if there are several."""
+    items = []
+    for position, entry in enumerate(entries):
+        try:
+            items.append(prepare(position, entry))
+        except ValueError as error:
+            if len(entries) == 1:
+                raise
+            raise ValueError(f"{kind} {position} of the batch: {error}") from error
+    return items
 
 
 class SavedWithCode(FeatureExtractionMixin):
@@ -32,19 +45,12 @@ class SavedWithCode(FeatureExtractionMixin):
             push_to_hub: upload it as well, as the method `push_to_hub` does.
             kwargs: arguments of `push_to_hub`; `repo_id` is the folder's name by default.
         """
-        if Path(save_directory, "preprocessor_config.json").exists():
-            with saved_at_once(save_directory) as staging:
-                names = self._save(staging)
-        else:
-            names = self._save(save_directory)
+        with saved_at_once(save_directory, "preprocessor_config.json") as staging:
+            names = super().save_pretrained(staging)
+            write_code(type(self), Path(staging))
         if push_to_hub:
             self.push_to_hub(**({"repo_id": Path(save_directory).name} | kwargs))
         return [str(Path(save_directory, Path(name).name)) for name in names]
-
-    def _save(self, folder: str | os.PathLike[str]) -> Any:
-        names = super().save_pretrained(folder)
-        write_code(type(self), Path(folder))
-        return names
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str | type = "AutoFeatureExtractor") -> None:

@@ -1,6 +1,5 @@
 """What callers pass as point clouds, as checked arrays: arrays, tensors, lists, files, PyTorch Geometric objects."""
 
-import os
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,11 +71,6 @@ def read_cloud(cloud: CloudInput, num_mesh_points: int, seed: Seed) -> CloudInpu
             raise ValueError("points is a Batch of several clouds; call the processor, or pass one Data.")
         return _merged(_graph_parts(cloud.points), *cloud[1:])
     return cloud
-
-
-def source_name(points: Any) -> str | None:
-    """The path, if the points are one."""
-    return os.fspath(points) if is_point_cloud_path(points) else None
 
 
 def validated_points(value: Any) -> NDArray[np.float64]:

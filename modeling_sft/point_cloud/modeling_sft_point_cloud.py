@@ -1,6 +1,6 @@
-"""SFT for point clouds: backbone and classification head (arXiv 2408.05822)."""
+"""SFT for point clouds: backbone, and heads for whole clouds and points (arXiv 2408.05822)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +25,7 @@ from .geometry import (
     nearest_neighbors,
 )
 from .local_mixing import SFTEdgeMixing
-from .moments import (
-    NUM_MOMENT_INVARIANTS,
-    NUM_NORMAL_MOMENT_INVARIANTS,
-    cloud_moments,
-    moment_invariants,
-)
+from .moments import NUM_MOMENT_INVARIANTS, NUM_NORMAL_MOMENT_INVARIANTS, cloud_moments, moment_invariants
 from .relation import PointCloudGeometry, SFTPointCloudRelation
 
 # What is kept of the state that all points of a cloud share.
@@ -235,21 +230,17 @@ class SFTPointCloudModel(SFTPointCloudPreTrainedModel):
         return mask
 
 
-class SFTForPointCloudClassification(SFTPointCloudPreTrainedModel):
-    """Point-cloud classification, multi-label classification or regression, by `config.problem_type`.
+class SFTPointCloudLabelModel(SFTPointCloudPreTrainedModel):
+    """Base of the heads that label whole clouds, or their points."""
 
-    Args:
-        config: with `num_labels` or `id2label`, and `pooling`.
-    """
-
-    auto_class_name = "AutoModelForPointCloudClassification"
+    head_class: ClassVar[Any]
 
     def __init__(self, config: SFTPointCloudConfig):
         super().__init__(config)
         # Transformers picks a loss by class name and would take the causal one; ours honours num_items_in_batch.
-        self.loss_type = "ForSequenceClassification"
+        self.loss_type = "ForTokenClassification" if self.head_class.labels_tokens else "ForSequenceClassification"
         self.sft = SFTPointCloudModel(config)
-        self.classifier = SFTClassificationHead(config)
+        self.classifier = self.head_class(config)
         self.post_init()
 
     @can_return_tuple
@@ -264,32 +255,41 @@ class SFTForPointCloudClassification(SFTPointCloudPreTrainedModel):
         labels: Tensor | None = None,
         **kwargs: Any,
     ) -> SFTClassifierOutput:
-        """Classify clouds.
+        """Label clouds or points.
 
         Args:
-            labels: `(B,)` long classes, -100 for missing; `(B, num_labels)` float for several labels or targets.
+            labels: see the class.
 
-        The other arguments are those of [`SFTPointCloudModel`].
+        The other arguments are those of [`SFTPointCloudModel`]. The logits are `(B, num_labels)`, or
+        `(B, N, num_labels)` of points.
 
         Raises:
             ValueError: an argument's shape, dtype or values do not fit.
         """
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
-        outputs = self.sft(
-            points,
-            normals=normals,
-            point_features=point_features,
-            neighbor_index=neighbor_index,
-            category=category,
-            attention_mask=attention_mask,
-            **kwargs,
-        )
+        outputs = self.sft(points, normals, point_features, neighbor_index, category, attention_mask, **kwargs)
         mask = resolve_mask(attention_mask, points)
         return answer(self.classifier, outputs, mask, labels, self.config, num_items_in_batch)
 
 
-class SFTForPointCloudSegmentation(SFTPointCloudPreTrainedModel):
+class SFTForPointCloudClassification(SFTPointCloudLabelModel):
+    """Point-cloud classification, multi-label classification or regression, by `config.problem_type`.
+
+    Labels are `(B,)` long classes, -100 for missing; `(B, num_labels)` float for several labels or targets.
+
+    Args:
+        config: with `num_labels` or `id2label`, and `pooling`.
+    """
+
+    auto_class_name = "AutoModelForPointCloudClassification"
+    head_class = SFTClassificationHead
+
+
+class SFTForPointCloudSegmentation(SFTPointCloudLabelModel):
     """A label for every point: parts of shapes, or classes of a scene.
+
+    Labels are `(B, N)` long, -100 for points without label; `(B, N, num_labels)` float for several labels or targets
+    per point. Those of padding are ignored.
 
     Args:
         config: with `num_labels` or `id2label`, `pooling` for the context that each point sees, and `num_categories`
@@ -297,49 +297,7 @@ class SFTForPointCloudSegmentation(SFTPointCloudPreTrainedModel):
     """
 
     auto_class_name = "AutoModelForPointCloudSegmentation"
-
-    def __init__(self, config: SFTPointCloudConfig):
-        super().__init__(config)
-        self.loss_type = "ForTokenClassification"
-        self.sft = SFTPointCloudModel(config)
-        self.classifier = SFTSegmentationHead(config)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        points: Tensor,
-        normals: Tensor | None = None,
-        point_features: Tensor | None = None,
-        neighbor_index: Tensor | None = None,
-        category: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> SFTClassifierOutput:
-        """Label points.
-
-        Args:
-            labels: `(B, N)` long, -100 for points without label; `(B, N, num_labels)` float for several labels or
-                targets per point. Those of padding are ignored.
-
-        The other arguments are those of [`SFTPointCloudModel`]. The logits are `(B, N, num_labels)`.
-
-        Raises:
-            ValueError: an argument's shape, dtype or values do not fit.
-        """
-        num_items_in_batch = kwargs.pop("num_items_in_batch", None)
-        outputs = self.sft(
-            points,
-            normals=normals,
-            point_features=point_features,
-            neighbor_index=neighbor_index,
-            category=category,
-            attention_mask=attention_mask,
-            **kwargs,
-        )
-        mask = resolve_mask(attention_mask, points)
-        return answer(self.classifier, outputs, mask, labels, self.config, num_items_in_batch)
+    head_class = SFTSegmentationHead
 
 
 __all__ = [

@@ -7,12 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..hub.pipelines import (
-    ClassificationPipeline,
-    FeatureExtractionPipeline,
-    SFTPipeline,
-    TokenClassificationPipeline,
-)
+from ..hub.pipelines import ClassificationPipeline, FeatureExtractionPipeline, SFTPipeline, TokenClassificationPipeline
 from .inputs import CloudInput, read_cloud, validated_points
 from .seeding import Seed, seed_words
 

@@ -1,5 +1,6 @@
 """The processor of point clouds: arrays, files or PyTorch Geometric objects in, padded model inputs out."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,19 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers.feature_extraction_utils import BatchFeature
 
-from ..hub.processing import SFTProcessor
+from ..hub.processing import SFTProcessor, prepared
 from ..hub.values import require_integer
 from ..nn.checks import IGNORED_LABEL
 from .augmentation import PointCloudAugmentation
-from .inputs import (
-    CloudInput,
-    read_cloud,
-    source_name,
-    split_into_clouds,
-    validated_array,
-    validated_labels,
-    validated_points,
-)
+from .files import is_point_cloud_path
+from .inputs import CloudInput, read_cloud, split_into_clouds, validated_array, validated_labels, validated_points
 from .neighbors import farthest_points, nearest_neighbors
 from .normals import estimate_normals
 from .seeding import AUGMENTATION_STREAM, SUBSAMPLE_STREAM, Seed, generator, seed_words
@@ -135,15 +129,11 @@ class SFTPointCloudProcessor(SFTProcessor):
         """
         clouds = split_into_clouds(CloudInput(points, normals, point_features, point_labels))
         words = seed_words(seed)
-        items = []
-        for position, cloud in enumerate(clouds):
-            try:
-                item = self._prepare(cloud, augmentation, words, (*words, position))
-            except ValueError as error:
-                if len(clouds) == 1:
-                    raise
-                raise ValueError(f"Cloud {position} of the batch: {error}") from error
-            items.append(item)
+
+        def prepare(position: int, cloud: CloudInput) -> dict[str, NDArray[Any]]:
+            return self._prepare(cloud, augmentation, words, (*words, position))
+
+        items = prepared("Cloud", clouds, prepare)
         return self.pad(items, return_tensors=return_tensors)
 
     def preprocess(
@@ -190,10 +180,9 @@ class SFTPointCloudProcessor(SFTProcessor):
         try:
             return self._prepare_arrays(arrays, augmentation, subsample_seed, augmentation_seed)
         except ValueError as error:
-            name = source_name(cloud.points)
-            if name is None:
+            if not is_point_cloud_path(cloud.points):
                 raise
-            raise ValueError(f"{name!r}: {error}") from error
+            raise ValueError(f"{os.fspath(cloud.points)!r}: {error}") from error
 
     def _prepare_arrays(
         self,

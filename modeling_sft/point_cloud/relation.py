@@ -47,14 +47,8 @@ class PreparedPairFeatures(NamedTuple):
 
     def rows(self, rows: slice) -> "PreparedPairFeatures":
         """The same for some rows of the batch."""
-        partners, shares = self.partner_factors, self.mixing_weights
-        return PreparedPairFeatures(
-            self.weight,
-            self.query_factors[rows],
-            self.key_factors[rows],
-            None if partners is None else partners[rows],
-            None if shares is None else shares[rows],
-        )
+        by_row: Any = (None if tensor is None else tensor[rows] for tensor in self[1:])
+        return PreparedPairFeatures(self.weight, *by_row)
 
     def queries(self, queries: slice) -> "PreparedPairFeatures":
         """The same for some queries."""

@@ -11,10 +11,10 @@ from safetensors import SafetensorError, safe_open
 
 from ..encoder.pretrained import SFTPreTrainedModel
 from ..hub.folder_errors import FOLDER_ERRORS
-from ..training.tasks.task import load_recipe
 from ..training.recipe import Recipe
 from ..training.run import LOG_NAME
 from ..training.tasks import Task, get_task
+from ..training.tasks.task import load_recipe
 from .example import example_inputs
 from .reports import read_json, read_reports
 from .sections import CARD_SECTIONS, read_sections

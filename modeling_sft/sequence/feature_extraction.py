@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from transformers import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
 
-from ..hub.processing import SavedWithCode
+from ..hub.processing import SavedWithCode, prepared
 from ..hub.values import require_integer
 
 
@@ -73,14 +73,7 @@ class SFTSequenceFeatureExtractor(SavedWithCode, SequenceFeatureExtractor):
             sequences = [values] if isinstance(values[0], Real) else list(values)
         else:
             sequences = list(values) if np.ndim(values) == 3 else [values]
-        items = []
-        for position, sequence in enumerate(sequences):
-            try:
-                items.append(self.preprocess(sequence))
-            except ValueError as error:
-                if len(sequences) == 1:
-                    raise
-                raise ValueError(f"Sequence {position} of the batch: {error}") from error
+        items = prepared("Sequence", sequences, lambda _, sequence: self.preprocess(sequence))
         masks = [np.ones(len(item), dtype=np.int64) for item in items]
         batch = BatchFeature({"input_features": items, "attention_mask": masks})
         return self.pad(batch, return_tensors=return_tensors or "np")

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from ..configuration_sft import SFTConfig
-from ..encoder.heads import SFTPooling
+from ..encoder.heads import SFTClassificationHead
 from ..nn.checks import check_shape, resolve_mask
 from ..nn.initialization import unit_variance_linear
 
@@ -57,18 +57,11 @@ def join_pairs(
     return join(input_ids, pair_input_ids), join(*masks)
 
 
-class SFTPairClassificationHead(nn.Module):
+class SFTPairClassificationHead(SFTClassificationHead):
     """Classifies two rows u and v, pooled each by itself, from u, v, their product and their difference."""
 
-    labels_tokens = False
-
     def __init__(self, config: SFTConfig):
-        super().__init__()
-        self.pooling = SFTPooling(config)
-        self.dense = unit_variance_linear(4 * config.hidden_size, config.hidden_size)
-        self.activation = ACT2FN[config.hidden_act]
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.out_proj = nn.Linear(config.hidden_size, int(config.num_labels or 0))
+        super().__init__(config, num_vectors=4)
 
     def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
         """Map the states `(2 B, N, D)` of pairs, as [`join_pairs`] orders them, to logits `(B, num_labels)`."""

@@ -1,6 +1,6 @@
 """SFT for sequences: backbone; heads for masked tokens, sequences, pairs, tokens, answers (arXiv 2408.05822)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -281,95 +281,73 @@ class SFTForMaskedLM(SFTSequencePreTrainedModel):
         return SFTClassifierOutput.of(outputs, logits, loss)
 
 
-class SFTForSequenceClassification(SFTSequencePreTrainedModel):
+class SFTSequenceLabelModel(SFTSequencePreTrainedModel):
+    """Base of the heads that label whole sequences, or their tokens."""
+
+    head_class: ClassVar[type[nn.Module]]
+
+    def __init__(self, config: SFTConfig):
+        super().__init__(config)
+        self.sft = SFTModel(config)
+        self.classifier = self.head_class(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        input_features: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> SFTClassifierOutput:
+        """Label sequences or tokens.
+
+        Args:
+            labels: see the class.
+
+        The other arguments are those of [`SFTModel`]. The logits are `(B, num_labels)`, or `(B, N, num_labels)` of
+        tokens.
+
+        Raises:
+            ValueError: an argument's shape, dtype or values do not fit.
+        """
+        num_items_in_batch = kwargs.pop("num_items_in_batch", None)
+        outputs = self.sft(
+            input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, input_features, **kwargs
+        )
+        mask = resolve_mask(attention_mask, outputs.last_hidden_state)
+        return answer(self.classifier, outputs, mask, labels, self.config, num_items_in_batch)
+
+
+class SFTForSequenceClassification(SFTSequenceLabelModel):
     """Classification, multi-label classification or regression of whole sequences, by `config.problem_type`.
+
+    Labels are `(B,)` long classes, -100 for missing; `(B, num_labels)` float for several labels or targets.
 
     Args:
         config: with `num_labels` or `id2label`, and `pooling`.
     """
 
     auto_class_name = "AutoModelForSequenceClassification"
-
-    def __init__(self, config: SFTConfig):
-        super().__init__(config)
-        self.sft = SFTModel(config)
-        self.classifier = SFTClassificationHead(config)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        input_features: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> SFTClassifierOutput:
-        """Classify sequences.
-
-        Args:
-            labels: `(B,)` long classes, -100 for missing; `(B, num_labels)` float for several labels or targets.
-
-        The other arguments are those of [`SFTModel`]. The logits are `(B, num_labels)`.
-
-        Raises:
-            ValueError: an argument's shape, dtype or values do not fit.
-        """
-        num_items_in_batch = kwargs.pop("num_items_in_batch", None)
-        outputs = self.sft(
-            input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, input_features, **kwargs
-        )
-        mask = resolve_mask(attention_mask, outputs.last_hidden_state)
-        return answer(self.classifier, outputs, mask, labels, self.config, num_items_in_batch)
+    head_class = SFTClassificationHead
 
 
-class SFTForTokenClassification(SFTSequencePreTrainedModel):
+class SFTForTokenClassification(SFTSequenceLabelModel):
     """A label for every token.
+
+    Labels are `(B, N)` long, -100 for tokens without label; `(B, N, num_labels)` float for several labels or targets
+    per token. Those of padding are ignored.
 
     Args:
         config: with `num_labels` or `id2label`.
     """
 
     auto_class_name = "AutoModelForTokenClassification"
-
-    def __init__(self, config: SFTConfig):
-        super().__init__(config)
-        self.sft = SFTModel(config)
-        self.classifier = SFTTokenHead(config, int(config.num_labels or 0))
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        input_features: Tensor | None = None,
-        labels: Tensor | None = None,
-        **kwargs: Any,
-    ) -> SFTClassifierOutput:
-        """Label tokens.
-
-        Args:
-            labels: `(B, N)` long, -100 for tokens without label; `(B, N, num_labels)` float for several labels or
-                targets per token. Those of padding are ignored.
-
-        The other arguments are those of [`SFTModel`]. The logits are `(B, N, num_labels)`.
-
-        Raises:
-            ValueError: an argument's shape, dtype or values do not fit.
-        """
-        num_items_in_batch = kwargs.pop("num_items_in_batch", None)
-        outputs = self.sft(
-            input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, input_features, **kwargs
-        )
-        mask = resolve_mask(attention_mask, outputs.last_hidden_state)
-        return answer(self.classifier, outputs, mask, labels, self.config, num_items_in_batch)
+    head_class = SFTTokenHead
 
 
 class SFTForQuestionAnswering(SFTSequencePreTrainedModel):

@@ -27,11 +27,12 @@ from configurations import tiny_config
 from modeling_sft import AutoModelForPointCloudClassification, SFTForPointCloudClassification, SFTPointCloudModel
 from modeling_sft.attention.attention import SFTAttention
 from modeling_sft.attention.backends import (
+    ALL_PROBABILITIES,
+    ALL_SCORES,
     ATTENTION_BACKENDS,
     backend_problem,
     logger,
     sdpa_attention,
-    support_table,
 )
 from modeling_sft.point_cloud.relation import PointCloudGeometry
 from paths import ROOT
@@ -353,6 +354,33 @@ def test_sdpa_rows_without_a_valid_slot_are_zero_with_finite_gradients() -> None
 
 
 # The table
+
+
+def support_table() -> str:
+    """What each backend supports, as a Markdown table."""
+
+    def yes(value: bool | str) -> str:
+        return value if isinstance(value, str) else "yes" if value else "no"
+
+    lines = [
+        "| backend | scores | probabilities | leak | relation | kept for backward | `torch.func` | while tracing |"
+        " needs |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, backend in ATTENTION_BACKENDS.items():
+        cells = [
+            f"`{name}`",
+            "all" if backend.scores == ALL_SCORES else ", ".join(backend.scores),
+            "all" if backend.probabilities == ALL_PROBABILITIES else ", ".join(backend.probabilities),
+            yes(backend.leak),
+            yes(backend.relation),
+            backend.training_memory,
+            yes(backend.transformable),
+            "itself" if backend.traceable else "`eager`",
+            "" if backend.needs is None else backend.needs[0],
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def test_the_table_says_what_the_backends_do() -> None:

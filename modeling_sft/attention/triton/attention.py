@@ -275,10 +275,7 @@ def _backward(ctx: Any, grad: Tensor | None, grad_normaliser: Tensor | None) -> 
     grad_query, grad_key, grad_value, grad_weight = found
     grad_leak = None
     if leak is not None:
-        if ctx.probability == "softmax":
-            shares = (leak[..., None] - normaliser).exp()
-        else:
-            shares = 1 / normaliser
+        shares = (leak[..., None] - normaliser).exp() if ctx.probability == "softmax" else 1 / normaliser
         grad_leak = -(along * shares).sum(-1)
     return (
         grad_query.to(query.dtype),
