@@ -95,27 +95,32 @@ class SFTPreTrainedModel(PreTrainedModel):
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def save_pretrained(
-        self, save_directory: str | os.PathLike[str], *args: Any, push_to_hub: bool = False, **kwargs: Any
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        state_dict: dict[str, Any] | None = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
     ) -> None:
         """As in Transformers, with the model's code beside it; what the folder holds stays whole if saving fails.
 
         Args:
             save_directory: the folder; made if it is missing.
-            args, kwargs: as in Transformers.
+            is_main_process, state_dict, kwargs: as in Transformers.
             push_to_hub: upload the model as well, as its method `push_to_hub` does, to `repo_id` or a repository of
                 the folder's name.
         """
         to_hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs} if push_to_hub else {}
         self._forget_absent_pipelines(save_directory)
         with saved_at_once(save_directory, "config.json") as staging:
-            self._save(staging, *args, **kwargs)
-        if push_to_hub:
+            self._save(staging, is_main_process, state_dict=state_dict, **kwargs)
+        if push_to_hub and is_main_process:
             to_hub.setdefault("repo_id", Path(save_directory).name)
             self.push_to_hub(**to_hub)
 
-    def _save(self, folder: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+    def _save(self, folder: str | os.PathLike[str], is_main_process: bool, **kwargs: Any) -> None:
         cls = type(self)
-        if cls.auto_class_name is not None and kwargs.get("is_main_process", True) and not Path(folder).is_file():
+        if cls.auto_class_name is not None and is_main_process and not Path(folder).is_file():
             Path(folder).mkdir(parents=True, exist_ok=True)
             write_code(cls, Path(folder))
             # Those of this package are there already; another's class, derived from one, is loaded from its own file.
@@ -123,7 +128,7 @@ class SFTPreTrainedModel(PreTrainedModel):
         # Transformers copies code that it takes for remote; it would look for files that rooms do not have.
         vars(self)["is_remote_code"] = lambda: False
         try:
-            super().save_pretrained(folder, *args, **kwargs)
+            super().save_pretrained(folder, is_main_process, **kwargs)
         finally:
             del vars(self)["is_remote_code"]
 
