@@ -1,4 +1,4 @@
-"""The attention module: sample K tokens, then let all N tokens attend to them (SFT, arXiv 2408.05822, section 3)."""
+"""The attention module: sample K tokens, then let all N tokens attend to them (docs/design.md, section 3)."""
 
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,7 @@
 """Fused attention to sampled tokens: tiles of queries that fit the cache, scores recomputed in backward.
 
 Training memory is O(N (d_s + d)), because only one tile of the (N, K) scores exists at a time. The tile bodies run
-plain or compiled, and compute the same as `eager_attention` (SFT, arXiv 2408.05822, section 3).
+plain or compiled, and compute the same as `eager_attention` (docs/design.md, section 3).
 """
 
 import functools

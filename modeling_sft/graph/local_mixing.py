@@ -1,4 +1,4 @@
-"""Local mixing of graphs: messages along the edges, in parallel to the attention."""
+"""Local mixing of graphs: messages along the edges, beside the attention (docs/design.md, section 5)."""
 
 import torch
 from torch import Tensor, nn

@@ -1,6 +1,7 @@
 """The relation of graphs: features of the edges from sampled nodes to queries, scattered into the scores.
 
-Only edges from sampled nodes are kept, so the cost is O(E + N K). Edges that occur several times add up.
+Only edges from sampled nodes are kept, so the cost is O(E + N K). Edges that occur several times add up
+(docs/design.md, section 5).
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""The feed-forward branch of a layer."""
+"""The feed-forward branch of a layer (docs/design.md, section 4)."""
 
 import torch
 from torch import Tensor, nn

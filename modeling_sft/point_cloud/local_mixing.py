@@ -1,4 +1,4 @@
-"""Local mixing of point clouds: an edge step over nearest neighbours."""
+"""Local mixing of point clouds: an edge step over nearest neighbours (docs/design.md, section 5)."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""The relation of point clouds: point-pair features, from products of one factor of each point."""
+"""The relation of clouds: point-pair features, from one factor of each point (docs/design.md, section 5)."""
 
 from typing import Any, NamedTuple
 

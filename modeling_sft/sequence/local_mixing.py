@@ -1,4 +1,4 @@
-"""Local mixing of sequences: a depthwise convolution, so that a token knows its neighbours before it is sampled."""
+"""Local mixing of sequences: a depthwise convolution before the sampler (docs/design.md, section 5)."""
 
 from torch import Tensor, nn
 

@@ -1,7 +1,7 @@
 """The relation of sequences: features of the offset between two positions, projected once and then looked up.
 
 There are about as many different offsets as positions, so features and projections are computed per offset, in O(N),
-and each pair of a query and a sampled token reads its entry.
+and each pair of a query and a sampled token reads its entry (docs/design.md, section 5).
 """
 
 import math
