@@ -65,8 +65,6 @@ def describe_folder(folder: Path) -> dict[str, Any]:
 
 def format_folder(result: dict[str, Any]) -> str:
     """The text of `describe_folder`."""
-    from ..training import format_report
-
     k, bounds = result["num_sampled_tokens"], result["num_sampled_tokens_range"]
     entries = {
         "class": result["class"],
@@ -77,4 +75,8 @@ def format_folder(result: dict[str, Any]) -> str:
     if result["labels"]:
         entries["labels"] = f"{len(result['labels'])}: {', '.join(result['labels'])}"
     text = f"{result['folder']}\n{aligned(entries)}"
-    return text if result["evaluation"] is None else f"{text}\n\n{format_report(result['evaluation'])}"
+    if result["evaluation"] is None:
+        return text
+    from ..training import format_report
+
+    return f"{text}\n\n{format_report(result['evaluation'])}"
