@@ -22,7 +22,6 @@ except ModuleNotFoundError:  # Python 3.10, where pytest itself depends on tomli
 PACKAGE = ROOT / "modeling_sft"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-REMOTE_CODE_MODULES = sorted(PACKAGE.glob("*_sft*.py"))
 
 
 def run_python(arguments: list[str], folder: Path, **environment: str) -> str:
@@ -68,17 +67,6 @@ def test_extras_named_in_code_and_documents_exist():
     assert not {mention for mention in mentions if mention[0] not in PROJECT["optional-dependencies"]}
 
 
-@pytest.mark.parametrize("path", REMOTE_CODE_MODULES, ids=lambda path: path.stem)
-def test_modules_of_a_checkpoint_import_flat_siblings_only(path: Path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            assert node.level == 1 and node.module, f"line {node.lineno}"
-            assert PACKAGE / f"{node.module}.py" in REMOTE_CODE_MODULES, f"line {node.lineno}"
-        elif isinstance(node, ast.ImportFrom | ast.Import):
-            names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            assert not any(name.split(".")[0] == "modeling_sft" for name in names), f"line {node.lineno}: not relative"
-
-
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_modules_import_core_dependencies_only(path: Path):
     core = {requirement_name(requirement).replace("-", "_") for requirement in PROJECT["dependencies"]}
@@ -113,7 +101,7 @@ def test_public_names_exist():
 def run_snippets(text: str, count: int, folder: Path) -> str:
     """Run a page's Python blocks, of which there must be `count`, as one script; its output."""
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    # TRL is not installed; the paths of the user's own data have tests of their own (test_readme_paths.py).
+    # TRL is not installed; the paths of the user's own data have tests of their own (scripts/test_readme.py).
     elsewhere = ("trl", "runs/meshes", "runs/texts", "runs/molecules", "my_graphs.pt")
     snippets = [block for block in blocks if not any(name in block for name in elsewhere)]
     assert len(snippets) == count
