@@ -120,7 +120,7 @@ def test_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch, step
 def test_early_stopped_run_that_died_before_saving_is_only_saved(tmp_path, monkeypatch):
     accuracies = [0.5, 0.9, 0.1, 0.1, 0.9, 0.95, 0.96]
     monkeypatch.setattr(
-        tasks.PointCloudClassificationTask,
+        tasks.point_clouds.PointCloudClassificationTask,
         "compute_metrics",
         lambda self, evaluation, config: {"accuracy": next(values)},
     )
