@@ -212,6 +212,7 @@ def test_sequence_heads_and_tokenizers_load_without_the_package(tmp_path, head):
     assert "REMOTE CODE WORKS" in result.stdout, result.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_sequence_models_of_continuous_values_load_without_the_package_twice(tmp_path):
     folder = tmp_path / "checkpoint"
     save_sequence_model(folder, "SequenceClassification", is_continuous=True)
@@ -268,9 +269,8 @@ def save_graph_model(folder, head):
     torch.save(stored, folder / "stored.pt")
 
 
-@pytest.mark.parametrize(
-    "head", [GRAPH_HEADS[0], *(pytest.param(head, marks=pytest.mark.slow) for head in GRAPH_HEADS[1:])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("head", GRAPH_HEADS)
 def test_graph_heads_and_their_processor_load_without_the_package_twice(tmp_path, head):
     folder = tmp_path / "checkpoint"
     save_graph_model(folder, head)

@@ -562,6 +562,7 @@ def test_round_trip(tmp_path):
     assert SFTPointCloudProcessor.from_pretrained(tmp_path, num_points=5).num_points == 5
 
 
+@pytest.mark.slow
 def test_loads_as_remote_code_where_the_package_is_absent(tmp_path):
     processor = SFTPointCloudProcessor(num_points=4, num_neighbors=2)
     processor.save_pretrained(tmp_path / "saved")

@@ -228,6 +228,10 @@ def test_sorting_within_a_step_saves_padding_and_leaves_its_gradient(
         torch.testing.assert_close(value, gradients[1][name], rtol=1e-4, atol=1e-6, msg=name)
 
 
+def slow(value: str) -> Any:
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 def test_sorting_within_a_step_needs_several_batches_and_no_other_order() -> None:
     with pytest.raises(ValueError, match="set `training.gradient_accumulation_steps` above 1"):
         recipe_of("graph-regression", "sort_within_step=true")
@@ -240,7 +244,7 @@ def test_sorting_within_a_step_needs_several_batches_and_no_other_order() -> Non
 
 
 @every_task
-@pytest.mark.parametrize("batches", ["rows", "tokens", "sorted"])
+@pytest.mark.parametrize("batches", [slow("rows"), slow("tokens"), "sorted"])
 def test_an_interrupted_run_resumes_to_the_same_weights(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, batches: str
 ) -> None:

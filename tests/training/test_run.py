@@ -89,7 +89,7 @@ def test_evaluation_without_validation_data_is_refused(tmp_path):
 
 
 # Four steps an epoch, saved every two: resumed within the first epoch, between two, and within the second.
-@pytest.mark.parametrize("step", [3, 5, 8])
+@pytest.mark.parametrize("step", [pytest.param(3, marks=pytest.mark.slow), 5, pytest.param(8, marks=pytest.mark.slow)])
 def test_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch, step):
     rows = tasks.point_clouds.load_point_cloud_dataset("digits")["train"].select(range(40))
     monkeypatch.setattr(

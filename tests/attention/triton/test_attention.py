@@ -348,6 +348,7 @@ print("RUNS WITHOUT")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("script", "said"), [(TWO_COPIES, "BOTH RUN"), (WITHOUT_TRITON, "RUNS WITHOUT")])
 def test_other_processes(script: str, said: str, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "modeling_sft", tmp_path / "copied")

@@ -85,6 +85,7 @@ def test_nothing_stays_of_a_call_that_fails(files, dataset_cache, failure):
     assert READ == ["0.txt", "1.txt", "2.txt"]
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_rows(tmp_path, dataset_cache):
     write_modelnet_meshes(tmp_path)
     points = load_point_cloud_dataset("modelnet10", tmp_path, num_mesh_points=5)["test"][3]["points"]
