@@ -37,6 +37,7 @@ def leftovers(home, repo):
     return [*folder.rglob("*.incomplete"), *folder.glob("snapshots/*/*.safetensors")]
 
 
+@pytest.mark.slow
 def test_a_repository_that_does_not_exist(hub, reader):
     assert "is not a local folder and is not a valid model identifier" in reader.run(LOAD, fails=True, repo="lab/none")
 

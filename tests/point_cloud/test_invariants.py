@@ -289,6 +289,7 @@ def accuracies_after_training_with_noise(seed: int) -> tuple[float, float, float
     return deterministic, drawn, accuracy()
 
 
+@pytest.mark.slow
 def test_deterministic_accuracy_keeps_up_with_sampled_accuracy_after_training_with_noise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -96,6 +96,7 @@ def test_another_task_takes_the_backbone_and_a_new_head(molecules: Path, tmp_pat
     assert np.isfinite(evaluate(tmp_path, molecules)["results"]["none"]["mean_absolute_error"])
 
 
+@pytest.mark.slow
 def test_what_the_earlier_head_was_for_is_forgotten(molecules: Path, tmp_path: Path, graph_model: Path) -> None:
     numbers = ("task=graph-regression", "dataset.target_columns=[weight]", *FROZEN)
     train(fine_tuned_graphs(graph_model, *numbers), tmp_path / "numbers", molecules)

@@ -50,6 +50,7 @@ def test_one_value_has_no_deviation(recipe: Path, tmp_path: Path) -> None:
     assert summary["metrics"]["accuracy"]["std"] is None and "+-" not in format_summary(summary)
 
 
+@pytest.mark.slow
 def test_finished_runs_are_kept_on_resuming(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluated: list[str] = []
     original = repetition.evaluate

@@ -157,6 +157,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(data, tmp_path, monkeypa
     assert losses[0] == losses[1] and len(losses[0]) == 6
 
 
+@pytest.mark.slow
 def test_grouping_by_length_saves_padding(tmp_path, monkeypatch):
     texts, labels = sentences(120, 0)
     write_csv(tmp_path / "train.csv", {"text": texts, "label": labels})
