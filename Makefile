@@ -52,7 +52,7 @@ lint: $(STAMP)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
-	find modeling_sft scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find modeling_sft lab scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
 	rm -rf $(VENV)
