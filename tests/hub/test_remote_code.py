@@ -180,6 +180,7 @@ def assert_same_code(*folders):
     assert first and all(other == first for other in others)
 
 
+@pytest.mark.slow
 def test_config_backbone_head_and_processor_load_without_the_package(checkpoint, tmp_path):
     result = run_without_package(checkpoint, tmp_path, SCRIPT)
     assert "REMOTE CODE WORKS" in result.stdout, result.stderr[-3000:]

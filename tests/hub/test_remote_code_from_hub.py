@@ -54,6 +54,7 @@ def test_code_comes_with_the_model_if_it_is_trusted(hub, writer, stranger, tmp_p
     assert hub.count("GET", "/modeling_sft_point_cloud.py") == 1
 
 
+@pytest.mark.slow
 def test_with_the_package_its_own_code_is_used(hub, writer, tmp_path):
     if "lab/cloud" not in hub.repositories:
         writer.run(PUSH, stored=str(tmp_path / "stored.pt"))

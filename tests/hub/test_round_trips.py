@@ -139,7 +139,11 @@ assert AutoProcessor.from_pretrained(repo).num_neighbors == 4
 @pytest.mark.parametrize(
     ("script", "expected"),
     [
-        (PUSH_POINT_CLOUD, {"model.safetensors", "preprocessor_config.json", "modeling_sft_point_cloud.py"}),
+        pytest.param(
+            PUSH_POINT_CLOUD,
+            {"model.safetensors", "preprocessor_config.json", "modeling_sft_point_cloud.py"},
+            marks=pytest.mark.slow,
+        ),
         (PUSH_SEQUENCE, {"model.safetensors", "tokenizer.json", "modeling_sft.py"}),
         (PUSH_FEATURE_EXTRACTOR, {"preprocessor_config.json", "feature_extraction_sft.py"}),
         (PUSH_GRAPH, {"model.safetensors", "preprocessor_config.json", "modeling_sft_graph.py"}),

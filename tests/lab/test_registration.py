@@ -22,7 +22,8 @@ for ask in (
 """
 
 
-@pytest.mark.parametrize(("lab", "lines"), [("", 2), pytest.param("import lab\n", 0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("lab", "lines"), [("", 2), ("import lab\n", 0)])
 def test_only_the_laboratory_knows_benchmark_sets_and_baselines(lab: str, lines: int) -> None:
     run = subprocess.run([sys.executable, "-c", lab + WITHOUT_LAB], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

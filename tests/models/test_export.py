@@ -350,7 +350,8 @@ def test_onnx_runs_a_graph_model_with_the_same_logits(tmp_path: Path) -> None:
             np.testing.assert_allclose(logits, model(**inputs).logits, rtol=0, atol=1e-4, err_msg=str(sizes))
 
 
-@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
 def test_a_compiled_graph_model_does_not_recompile_for_other_shapes(backend: str) -> None:
     model = build_graph(dtype=torch.float32, num_hidden_layers=1)
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=backend)

@@ -190,14 +190,8 @@ print("REMOTE CODE WORKS")
 """
 
 
-@pytest.mark.parametrize(
-    "task",
-    [
-        "classification",
-        pytest.param("segmentation", marks=pytest.mark.slow),
-        pytest.param("feature-extraction", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["classification", "segmentation", "feature-extraction"])
 def test_a_saved_pipeline_works_without_the_package(tmp_path, task):
     head = SFTForPointCloudSegmentation if task == "segmentation" else SFTForPointCloudClassification
     saved(tmp_path / "model", head)

@@ -141,6 +141,7 @@ def test_a_run_trains_evaluates_and_saves_model_and_processor(data: Path, tmp_pa
     assert again == pytest.approx(result, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_each_task_learns(data: Path, tmp_path: Path) -> None:
     longer = ("training.max_steps=60", "training.eval_steps=60", "training.save_steps=60", "model.sampling_noise=0")
     reached = {}
@@ -228,10 +229,6 @@ def test_sorting_within_a_step_saves_padding_and_leaves_its_gradient(
         torch.testing.assert_close(value, gradients[1][name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-def slow(value: str) -> Any:
-    return pytest.param(value, marks=pytest.mark.slow)
-
-
 def test_sorting_within_a_step_needs_several_batches_and_no_other_order() -> None:
     with pytest.raises(ValueError, match="set `training.gradient_accumulation_steps` above 1"):
         recipe_of("graph-regression", "sort_within_step=true")
@@ -243,8 +240,9 @@ def test_sorting_within_a_step_needs_several_batches_and_no_other_order() -> Non
         recipe_of("graph-regression", "sort_within_step=3")
 
 
+@pytest.mark.slow
 @every_task
-@pytest.mark.parametrize("batches", [slow("rows"), slow("tokens"), "sorted"])
+@pytest.mark.parametrize("batches", ["rows", "tokens", "sorted"])
 def test_an_interrupted_run_resumes_to_the_same_weights(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, batches: str
 ) -> None:

@@ -54,6 +54,7 @@ def test_run_leaves_a_complete_folder(tmp_path):
     assert_same_weights(tmp_path, tmp_path / log["best_checkpoint"])
 
 
+@pytest.mark.slow
 def test_training_is_reproducible_and_depends_on_the_seed(tmp_path):
     for name, seed in (("one", 3), ("two", 3), ("three", 4)):
         train(tiny_recipe(*AUGMENTED, f"seed={seed}", "training.max_steps=2"), tmp_path / name)

@@ -127,7 +127,7 @@ def test_a_classifier_learns_and_a_regression_beats_the_mean(data, tmp_path):
 @pytest.mark.parametrize(
     ("task", "strategy"),
     [
-        ("sequence-classification", "group_by_length"),
+        pytest.param("sequence-classification", "group_by_length", marks=pytest.mark.slow),
         ("masked-language-modeling", "random"),
         pytest.param("sequence-pair-classification", "group_by_length", marks=pytest.mark.slow),
         pytest.param("sequence-regression", "random", marks=pytest.mark.slow),
