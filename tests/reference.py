@@ -261,15 +261,23 @@ def rounded_scores(s: np.ndarray) -> np.ndarray:
     return np.rint(np.asarray(s, np.float64) / SCORE_RESOLUTION) * SCORE_RESOLUTION
 
 
-def selection_order(s: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Valid positions by decreasing rounded score, equal scores by lower index."""
-    rounded = rounded_scores(s)
-    return np.array(sorted(np.flatnonzero(mask).tolist(), key=lambda i: (-rounded[i], i)), dtype=np.int64)
+def selection_order(s: np.ndarray, mask: np.ndarray, content: np.ndarray | None = None) -> np.ndarray:
+    """Valid positions by decreasing rounded score, then by decreasing rounded content, then by lower index."""
+    rounded, told_apart = rounded_scores(s), rounded_scores(np.zeros(len(s)) if content is None else content)
+    key = {i: (-rounded[i], -told_apart[i], i) for i in np.flatnonzero(mask).tolist()}
+    return np.array(sorted(key, key=key.__getitem__), dtype=np.int64)
 
 
-def topk_selection(s: np.ndarray, k: int, mask: np.ndarray) -> np.ndarray:
+def content(x: Tensor, eps: float) -> Tensor:
+    """The projection of normalised states x (N, D) on a fixed direction, which orders tokens of equal scores."""
+    width = x.shape[-1]
+    direction = torch.tensor([math.cos(2 * math.pi * (c * c * 40503 % 65536) / 65536) for c in range(1, width + 1)])
+    return layer_norm_rows(x, eps) @ direction.to(x.dtype) * math.sqrt(2 / width)
+
+
+def topk_selection(s: np.ndarray, k: int, mask: np.ndarray, content: np.ndarray | None = None) -> np.ndarray:
     """Indices of the k_b best tokens of one row, best first."""
-    return selection_order(s, mask)[:k]
+    return selection_order(s, mask, content)[:k]
 
 
 def inclusion_probabilities(ordered: np.ndarray, noise: float, k: int) -> np.ndarray:
@@ -291,12 +299,14 @@ def inclusion_probabilities(ordered: np.ndarray, noise: float, k: int) -> np.nda
     return pi((low + high) / 2)
 
 
-def systematic_positions(s: np.ndarray, noise: float, k: int, mask: np.ndarray) -> tuple[np.ndarray, float]:
+def systematic_positions(
+    s: np.ndarray, noise: float, k: int, mask: np.ndarray, content: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
     """Chosen indices of one row in score order, and the distance of the running sum of pi to the nearest threshold.
 
     Where the distance is below the rounding error of another precision, that precision may choose a neighbour instead.
     """
-    order = selection_order(s, mask)
+    order = selection_order(s, mask, content)
     k = min(k, len(order))
     if k == len(order) or noise == 0:
         return order[:k], math.inf
@@ -311,9 +321,11 @@ def systematic_positions(s: np.ndarray, noise: float, k: int, mask: np.ndarray) 
     return np.array(chosen, dtype=np.int64), margin
 
 
-def systematic_selection(s: np.ndarray, noise: float, k: int, mask: np.ndarray) -> np.ndarray:
+def systematic_selection(
+    s: np.ndarray, noise: float, k: int, mask: np.ndarray, content: np.ndarray | None = None
+) -> np.ndarray:
     """Indices of the min(k, n) tokens of one row where the running sum of pi crosses 1/2, 3/2, ..., in score order."""
-    return systematic_positions(s, noise, k, mask)[0]
+    return systematic_positions(s, noise, k, mask, content)[0]
 
 
 def norm(

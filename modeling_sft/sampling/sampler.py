@@ -4,6 +4,8 @@ Sources: SFT, arXiv 2408.05822, section 3; SAMSA, arXiv 2408.05391, section 3; d
 Shapes: B rows, N tokens (extra tokens included), S samples (one per layer, or one per head), K sampled tokens.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +21,16 @@ logger = logging.get_logger(__name__)
 
 # From this noise on, a top-k choice at inference costs trained networks much accuracy; less noise does not.
 LARGE_NOISE = 0.5
+
+
+def content_direction(width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A fixed unit vector `(D,)` in general position, on which distinct states have distinct projections.
+
+    Phases are integers until the last step, so that it is the same vector on every device.
+    """
+    index = torch.arange(1, width + 1, device=device)
+    turns = (index * index * 40503 % 2**16).to(dtype) / 2**16
+    return (2 * math.pi * turns).cos() * math.sqrt(2 / width)
 
 
 class SFTSampler(nn.Module):
@@ -46,20 +58,27 @@ class SFTSampler(nn.Module):
         self.selector: Selector | None = None
         self.samples_at_inference = False
 
-    def importance_scores(self, hidden_states: Tensor) -> Tensor:
-        """Importance logits of the tokens, then of the extra tokens: `(B, S, N + E)`, in float32 or better."""
+    def _project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
+        """Importance logits `(B, S, N + E)` and contents `(B, 1 or S, N + E)` of the tokens, then the extra tokens.
+
+        Both are in float32 or better.
+        """
         dtype = torch.promote_types(hidden_states.dtype, torch.float32)
+        batch, _, width = hidden_states.shape
         with maybe_autocast(hidden_states.device.type, enabled=False):
-            weight = self.weight.to(dtype)
-            normed = F.layer_norm(hidden_states.to(dtype), hidden_states.shape[-1:], eps=self.config.norm_eps)
-            scores = F.linear(normed, weight).transpose(1, 2)
+            weight, direction = self.weight.to(dtype), content_direction(width, dtype, hidden_states.device)
+            normed = F.layer_norm(hidden_states.to(dtype), (width,), eps=self.config.norm_eps)
+            projected = F.linear(normed, torch.cat([weight, direction[None]])).transpose(1, 2)
+            scores, content = projected[:, :-1], projected[:, -1:]
             if self.extra_tokens is not None:
-                extra = F.layer_norm(self.extra_tokens.to(dtype), hidden_states.shape[-1:], eps=self.config.norm_eps)
+                extra = F.layer_norm(self.extra_tokens.to(dtype), (width,), eps=self.config.norm_eps)
                 extra_scores = torch.einsum("sed,sd->se", extra, weight)
-                scores = torch.cat([scores, extra_scores.expand(scores.shape[0], -1, -1)], dim=-1)
+                scores = torch.cat([scores, extra_scores.expand(batch, -1, -1)], dim=-1)
+                content = content.expand(-1, len(extra), -1)
+                content = torch.cat([content, (extra @ direction).expand(batch, -1, -1)], dim=-1)
             if self.bias is not None:
                 scores = scores + self.bias.to(dtype)[:, None]
-            return scores * self.config.importance_scale
+            return scores * self.config.importance_scale, content.detach()
 
     def forward(
         self, hidden_states: Tensor, mask: Tensor, k: int, relation_inputs: tuple | None = None
@@ -75,20 +94,20 @@ class SFTSampler(nn.Module):
         Returns:
             The sample, and the importance scores `(B, S, N + E)`.
         """
-        scores = self.importance_scores(hidden_states)
+        scores, content = self._project(hidden_states)
         mask = F.pad(mask, (0, self.config.num_extra_tokens), value=True)
         noise = float(self.config.sampling_noise)
         with maybe_autocast(hidden_states.device.type, enabled=False):
             if self.selector is not None:
                 sample = self._custom_sample(scores, mask, k, relation_inputs)
             elif self.training or self.samples_at_inference:
-                sample = self._random_sample(scores, mask, k, noise)
+                sample = self._random_sample(scores, content, mask, k, noise)
             else:
-                sample = self._deterministic_sample(scores, mask, k, noise)
+                sample = self._deterministic_sample(scores, content, mask, k, noise)
         # Pass the extra tokens on now: a tool that offloads weights has them in place during this call only.
         return sample._replace(extra_tokens=self.extra_tokens), scores
 
-    def _random_sample(self, scores: Tensor, mask: Tensor, k: int, noise: float) -> Sample:
+    def _random_sample(self, scores: Tensor, content: Tensor, mask: Tensor, k: int, noise: float) -> Sample:
         noisy = scores
         if noise > 0:
             uniform = torch.rand_like(scores).clamp(min=torch.finfo(scores.dtype).tiny)
@@ -98,20 +117,20 @@ class SFTSampler(nn.Module):
                 top = F.pad(masked, (0, k), value=-torch.inf).topk(k, dim=-1, sorted=False)
                 indices = torch.where(top.values > -torch.inf, top.indices, -1)
         else:
-            indices = topk_selection(scores.detach(), mask, k)
+            indices = topk_selection(scores.detach(), content, mask, k)
         return self.estimator(scores, noisy, indices, mask, self.config.sampling_temperature)
 
-    def _deterministic_sample(self, scores: Tensor, mask: Tensor, k: int, noise: float) -> Sample:
+    def _deterministic_sample(self, scores: Tensor, content: Tensor, mask: Tensor, k: int, noise: float) -> Sample:
         detached = scores.detach()
         if self.config.resolved_sampling_inference == "systematic":
-            indices = systematic_selection(detached, mask, k, noise)
+            indices = systematic_selection(detached, content, mask, k, noise)
         else:
             if noise >= LARGE_NOISE and not torch.compiler.is_compiling():
                 logger.warning_once(
                     f'`sampling_inference="topk"` with `sampling_noise={noise}` selects tokens that training hardly '
                     'saw together, which usually costs much accuracy: use "systematic" (or None), or less noise.'
                 )
-            indices = topk_selection(detached, mask, k)
+            indices = topk_selection(detached, content, mask, k)
         # Only the gate weights tokens at inference as well; the other estimators give plain tokens.
         if self.config.sampling_estimator == "gate":
             return self.estimator(scores, scores, indices, mask, self.config.sampling_temperature)

@@ -12,8 +12,14 @@ from torch import Tensor
 
 from ..nn.checks import can_check_values
 
-# Selection scores are compared on this grid, so that equal tokens stay equal in batches of any shape.
-SCORE_STEPS_PER_UNIT = 2**12
+# Scores and contents are compared on this grid, so that equal tokens stay equal in batches of any shape.
+STEPS_PER_UNIT = 2**12
+# A sort key of 64 bits holds the steps below the best score (differences of up to 4096), the content (from -4 to 4,
+# standard normal if the state is) and the position.
+SCORE_BITS = 24
+CONTENT_BITS = 15
+MAX_LENGTH = 2 ** (62 - SCORE_BITS - CONTENT_BITS)
+PADDING_KEY = -(2**62)
 PROBABILITY_BITS = 40
 # The search halves the interval of the offset of the inclusion probabilities this many times.
 OFFSET_BITS = 40
@@ -22,35 +28,44 @@ NEWTON_STEPS = 5
 NEWTON_ERRORS = (-(2.0**-20), 0.0, 2.0**-20)
 
 
-def _selection_steps(scores: Tensor) -> Tensor:
-    """Scores as integer multiples of 2^-12, bounded so that score and position fit into 64 bits together."""
-    limit = float(2**36)
-    return (scores * SCORE_STEPS_PER_UNIT).round().clamp(-limit, limit).to(torch.int64)
+def _steps(values: Tensor, bits: int) -> Tensor:
+    """Values as integer multiples of 2^-12, bounded to so many bits and a sign."""
+    limit = float(2**bits)
+    return (values * STEPS_PER_UNIT).round().clamp(-limit, limit - 1).to(torch.int64)
 
 
-def _selection_keys(steps: Tensor, mask: Tensor) -> tuple[Tensor, int]:
-    """Distinct sort keys, which order by score and then by lower index; padding gets the returned floor value."""
+def _selection_keys(steps: Tensor, content: Tensor, mask: Tensor) -> Tensor:
+    """Distinct sort keys `(B, S, N)`, which order by score, then by content, then by lower index."""
     length = steps.shape[-1]
+    if not torch.compiler.is_compiling() and length >= MAX_LENGTH:
+        raise ValueError(f"A row has {length} tokens: the selection orders fewer than {MAX_LENGTH}.")
+    mask = mask[:, None]
+    best = steps.masked_fill(~mask, -(2**40)).amax(-1, keepdim=True)
+    below = (steps - best).clamp(min=-(2**SCORE_BITS))
+    keys = below * 2**CONTENT_BITS + _steps(content, CONTENT_BITS - 1) + 2 ** (CONTENT_BITS - 1)
     positions = torch.arange(length, device=steps.device)
-    floor = -(2**62)
-    return torch.where(mask, steps * length + (length - 1 - positions), floor), floor
+    return torch.where(mask, keys * length + (length - 1 - positions), PADDING_KEY)
 
 
-def topk_selection(scores: Tensor, mask: Tensor, k: int) -> Tensor:
-    """The k tokens with the largest scores; ties on a grid of 2^-12 go to the lower index.
+def topk_selection(scores: Tensor, content: Tensor, mask: Tensor, k: int) -> Tensor:
+    """The k tokens with the largest scores; equal ones, on a grid of 2^-12, go by content, then by lower index.
 
     Args:
         scores: `(B, S, N)` float.
+        content: `(B, S, N)` or `(B, 1, N)` float, a number that tells tokens apart whatever their order.
         mask: `(B, N)` bool, `True` for real tokens.
         k: sample size.
 
     Returns:
         `(B, S, k)` long, -1 where a row has fewer than k tokens.
+
+    Raises:
+        ValueError: rows of 2^23 tokens or more.
     """
-    keys, floor = _selection_keys(_selection_steps(scores), mask[:, None])
+    keys = _selection_keys(_steps(scores, 36), content, mask)
     # Add k candidates of padding instead of limiting k to N, so that export needs no condition on N.
-    top = F.pad(keys, (0, k), value=floor).topk(k, dim=-1)
-    return torch.where(top.values > floor, top.indices, -1)
+    top = F.pad(keys, (0, k), value=PADDING_KEY).topk(k, dim=-1)
+    return torch.where(top.values > PADDING_KEY, top.indices, -1)
 
 
 def _sorted_by_key(keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,7 +137,7 @@ def _offset(distance: Tensor, sizes: Tensor, counts: Tensor) -> Tensor:
     return high
 
 
-def systematic_selection(scores: Tensor, mask: Tensor, k: int, noise: float) -> Tensor:
+def systematic_selection(scores: Tensor, content: Tensor, mask: Tensor, k: int, noise: float) -> Tensor:
     """K tokens whose frequencies follow the inclusion probabilities of Gumbel top-k sampling, without randomness.
 
     The probabilities are pi_i = 1 - exp(-exp(s_i / noise + u)), where u makes them sum to k. A running sum of pi in
@@ -131,23 +146,27 @@ def systematic_selection(scores: Tensor, mask: Tensor, k: int, noise: float) -> 
 
     Args:
         scores: `(B, S, N)` float.
+        content: `(B, S, N)` or `(B, 1, N)` float, orders tokens of equal scores, as in [`topk_selection`].
         mask: `(B, N)` bool, `True` for real tokens.
         k: sample size.
         noise: factor of the Gumbel noise that the scores were trained with; above 0.
 
     Returns:
         `(B, S, k)` long, -1 where a row has fewer than k tokens.
+
+    Raises:
+        ValueError: rows of 2^23 tokens or more.
     """
-    steps = _selection_steps(scores)
-    keys, floor = _selection_keys(steps, mask[:, None])
+    steps = _steps(scores, 36)
+    keys = _selection_keys(steps, content, mask)
     ordered_keys, order = _sorted_by_key(keys)
     counts = mask.sum(-1)[:, None, None]
     sizes = counts.clamp(max=k)
 
     ordered_steps = steps.gather(-1, order)
     threshold = ordered_steps.gather(-1, (sizes - 1).clamp(min=0).expand(*steps.shape[:-1], 1))
-    distance = (ordered_steps - threshold).to(scores.dtype) / (SCORE_STEPS_PER_UNIT * noise)
-    distance = distance.masked_fill(ordered_keys == floor, -torch.inf)
+    distance = (ordered_steps - threshold).to(scores.dtype) / (STEPS_PER_UNIT * noise)
+    distance = distance.masked_fill(ordered_keys == PADDING_KEY, -torch.inf)
 
     probabilities = _fixed_point_probabilities(distance, _offset(distance, sizes, counts))
     total = probabilities.cumsum(-1) + 2 ** (PROBABILITY_BITS - 1)

@@ -16,7 +16,7 @@ from modeling_sft import (
     SFTGraphModel,
 )
 from random_graphs import Batch, Graph, pad, permute, random_graph, random_graphs, without_edge_features
-from tiny_models import build_graph
+from tiny_models import build_graph, give_all_tokens_one_score
 
 HEADS = (SFTForGraphClassification, SFTForNodeClassification, SFTForLinkPrediction)
 ESTIMATORS = ("gate", "soft", "straight_through")
@@ -131,8 +131,11 @@ def test_padding_does_not_change_training_without_noise(cls: type, estimator: st
 
 
 @parametrize_graph_configurations()
-def test_permuted_nodes_and_edges_permute_the_states(choice: dict[str, Any]) -> None:
+@pytest.mark.parametrize("ties", [False, True])
+def test_permuted_nodes_and_edges_permute_the_states(choice: dict[str, Any], ties: bool) -> None:
     model, graph = build_graph(SFTGraphModel, **choice), random_graph(23, seed=0)
+    if ties:
+        give_all_tokens_one_score(model)
     generator = torch.Generator().manual_seed(0)
     order, edge_order = torch.randperm(23, generator=generator), torch.randperm(46, generator=generator)
     found = states(model, pad([permute(graph, order, edge_order)], 23))

@@ -97,7 +97,8 @@ def test_traced_and_plain_selection_agree(dtype: torch.dtype, monkeypatch: pytes
             scores[1] = scores[1].round()
             mask = torch.rand(3, length, generator=generator) < torch.tensor([[1.0], [0.8], [0.3]])
             mask[:, 0] = True
-            cases.append((scores, mask, k, noise))
+            content = torch.randn(3, 1, length, generator=generator, dtype=dtype)
+            cases.append((scores, content, mask, k, noise))
     plain = [systematic_selection(*case) for case in cases]
     monkeypatch.setattr(selection, "can_check_values", lambda x: False)
     for case, expected in zip(cases, plain, strict=True):

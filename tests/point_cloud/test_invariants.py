@@ -21,7 +21,7 @@ from random_clouds import (
     random_cloud,
     random_orthogonal,
 )
-from tiny_models import build
+from tiny_models import build, give_all_tokens_one_score
 
 ESTIMATORS = ("gate", "soft", "straight_through")
 POOLINGS = ("attention", "mean", "max")
@@ -145,10 +145,13 @@ def test_padding_does_not_change_training_without_noise(norm_type: str, estimato
 
 
 @parametrize_configurations()
-def test_permuting_the_points_permutes_the_states(choice: dict[str, Any]) -> None:
+@pytest.mark.parametrize("ties", [False, True])
+def test_permuting_the_points_permutes_the_states(choice: dict[str, Any], ties: bool) -> None:
     batch = random_batch([31])
     permutation = torch.randperm(31, generator=torch.Generator().manual_seed(0))
     model = build(SFTPointCloudModel, **choice)
+    if ties:
+        give_all_tokens_one_score(model)
     expected = states(model, batch)[:, permutation]
     torch.testing.assert_close(states(model, permute(batch, permutation)), expected, rtol=0, atol=1e-9)
 

@@ -13,6 +13,7 @@ import reference
 from configurations import tiny_config
 from modeling_sft import SFTPointCloudModel
 from modeling_sft.point_cloud.selectors import farthest_point_selector
+from modeling_sft.sampling import selection
 from modeling_sft.sampling.estimators import mix_pairs, uniform_partners
 from modeling_sft.sampling.sample import Sample
 from modeling_sft.sampling.sampler import SFTSampler, random_selector
@@ -21,10 +22,18 @@ from random_clouds import random_batch
 from tiny_models import build, randomise
 
 
-def systematic(scores: np.ndarray, k: int, noise: float = 0.25, mask: np.ndarray | None = None) -> list[int]:
+def systematic(
+    scores: np.ndarray,
+    k: int,
+    noise: float = 0.25,
+    mask: np.ndarray | None = None,
+    content: np.ndarray | None = None,
+) -> list[int]:
     """Tokens that the package selects for one row of float64 scores; asserts that no unused slot lies between them."""
     mask = np.ones(len(scores), bool) if mask is None else mask
-    picked = systematic_selection(torch.tensor(scores)[None, None], torch.tensor(mask)[None], k, noise)[0, 0]
+    row = torch.tensor(scores)[None, None]
+    told_apart = torch.zeros_like(row) if content is None else torch.tensor(content)[None, None]
+    picked = systematic_selection(row, told_apart, torch.tensor(mask)[None], k, noise)[0, 0]
     expected = min(k, int(mask.sum()))
     assert picked.shape == (k,)
     assert (picked >= 0).sum() == expected
@@ -100,7 +109,8 @@ def test_systematic_selection_follows_the_inclusion_probabilities(dtype: torch.d
     for n, k, noise in ((50, 1, 0.25), (50, 20, 0.25), (300, 64, 1.0), (1000, 7, 0.5)):
         scores = generator.normal(size=n)
         mask = torch.ones(1, n, dtype=torch.bool)
-        picked = systematic_selection(torch.tensor(scores, dtype=dtype)[None, None], mask, k, noise)[0, 0]
+        row = torch.tensor(scores, dtype=dtype)[None, None]
+        picked = systematic_selection(row, torch.zeros_like(row), mask, k, noise)[0, 0]
         order = reference.selection_order(scores, np.ones(n, bool))
         pi = reference.inclusion_probabilities(reference.rounded_scores(scores)[order], noise, k)
         taken = np.isin(order, picked.numpy())
@@ -115,19 +125,59 @@ def test_systematic_selection_does_not_depend_on_padding_or_neighbours_in_the_ba
     n = 31
     for k in (1, 5, 16, 30, 31, 40):
         scores = torch.tensor(scores_of_kind(kind, n, k), dtype=dtype)
-        alone = systematic_selection(scores[None, None], torch.ones(1, n, dtype=torch.bool), k, 0.25)[0, 0]
+        content = torch.randn(2, 1, 3 * n, generator=torch.Generator().manual_seed(n), dtype=dtype)
+        every = torch.ones(1, n, dtype=torch.bool)
+        alone = systematic_selection(scores[None, None], content[:1, :, :n], every, k, 0.25)[0, 0]
         padded = torch.zeros(2, 1, 3 * n, dtype=dtype)
         padded[0, 0, :n] = scores
         padded[1] = torch.randn(3 * n, generator=torch.Generator().manual_seed(k), dtype=dtype)
         mask = torch.arange(3 * n)[None] < torch.tensor([[n], [3 * n]])
-        assert torch.equal(systematic_selection(padded, mask, k, 0.25)[0, 0], alone)
+        assert torch.equal(systematic_selection(padded, content, mask, k, 0.25)[0, 0], alone)
 
 
-def test_ties_go_to_the_lower_index() -> None:
+def test_ties_go_by_content_and_then_to_the_lower_index() -> None:
     scores = torch.tensor([[[0.0, 1.0, 1.0 + 2.0**-14, 1.0, -1.0, 1.0]]])
-    mask = torch.ones(1, 6, dtype=torch.bool)
-    assert topk_selection(scores, mask, 3)[0, 0].tolist() == [1, 2, 3]
-    assert systematic_selection(torch.zeros(1, 1, 6), mask, 2, 1.0)[0, 0].tolist() == [1, 4]
+    mask, same = torch.ones(1, 6, dtype=torch.bool), torch.zeros(1, 1, 6)
+    assert topk_selection(scores, same, mask, 3)[0, 0].tolist() == [1, 2, 3]
+    assert systematic_selection(same, same, mask, 2, 1.0)[0, 0].tolist() == [1, 4]
+    content = torch.tensor([[[9.0, -1.0, 0.5, 2.0, 9.0, 0.5 + 2.0**-14]]])
+    assert topk_selection(scores, content, mask, 3)[0, 0].tolist() == [3, 2, 5]
+    assert systematic_selection(same, content, mask, 2, 1.0)[0, 0].tolist() == [4, 5]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    scores=st.lists(st.sampled_from([0.0, 1e-5, 0.3, 2.0]), min_size=2, max_size=30),
+    k=st.integers(1, 12),
+    seed=st.integers(0, 10**6),
+    rule=st.sampled_from(["systematic", "topk"]),
+)
+def test_permuted_tokens_of_equal_scores_permute_the_selection(
+    scores: list[float], k: int, seed: int, rule: str
+) -> None:
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(scores))
+    rows = torch.tensor([scores, [scores[i] for i in order]])[:, None]
+    content = torch.tensor(generator.permutation(np.linspace(-3, 3, len(scores))))
+    content = torch.stack([content, content[order]])[:, None]
+    mask = torch.ones(2, len(scores), dtype=torch.bool)
+    arguments = (rows, content, mask, k)
+    picked = systematic_selection(*arguments, 0.5) if rule == "systematic" else topk_selection(*arguments)
+    plain, permuted = picked[:, 0].tolist()
+    assert [order[i] if i >= 0 else -1 for i in permuted] == plain
+
+
+def test_scores_far_apart_are_still_ordered_by_score() -> None:
+    scores = torch.tensor([[[-3000.0, 0.0, -2999.0, 1000.0, 999.0]]])
+    content, mask = torch.tensor([[[4.0, 0.0, -4.0, -9.0, 9.0]]]), torch.ones(1, 5, dtype=torch.bool)
+    assert topk_selection(scores, content, mask, 5)[0, 0].tolist() == [3, 4, 1, 2, 0]
+
+
+def test_longer_rows_than_the_sort_keys_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "MAX_LENGTH", 6)
+    row = torch.zeros(1, 1, 6)
+    with pytest.raises(ValueError, match="A row has 6 tokens"):
+        topk_selection(row, row, torch.ones(1, 6, dtype=torch.bool), 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -135,9 +185,11 @@ def test_topk_selection_equals_the_reference(kind: str) -> None:
     mask = np.arange(29) % 7 != 2
     for k in (1, 4, 24, 25, 29, 33):
         scores = scores_of_kind(kind, 29, k)
-        picked = topk_selection(torch.tensor(scores)[None, None], torch.tensor(mask)[None], k)[0, 0]
+        content = np.random.default_rng(k).normal(size=29)
+        row, told_apart = torch.tensor(scores)[None, None], torch.tensor(content)[None, None]
+        picked = topk_selection(row, told_apart, torch.tensor(mask)[None], k)[0, 0]
         assert picked.shape == (k,)
-        assert picked[picked >= 0].tolist() == reference.topk_selection(scores, k, mask).tolist()
+        assert picked[picked >= 0].tolist() == reference.topk_selection(scores, k, mask, content).tolist()
 
 
 @pytest.mark.parametrize("estimator", ["gate", "soft", "straight_through"])
@@ -220,21 +272,29 @@ def test_importance_scores_equal_the_reference() -> None:
                     reference.sampler_logits(tokens, module.weight[s], module.bias[s], 3.0, module.config.norm_eps)
                 )
             expected.append(torch.stack(per_sample))
-        torch.testing.assert_close(module.importance_scores(x), torch.stack(expected), rtol=0, atol=1e-12)
+        mask = torch.ones(2, 9, dtype=torch.bool)
+        torch.testing.assert_close(module(x, mask, 4)[1], torch.stack(expected), rtol=0, atol=1e-12)
 
 
-def test_inference_picks_what_the_reference_picks() -> None:
+@pytest.mark.parametrize("ties", [False, True])
+def test_inference_picks_what_the_reference_picks(ties: bool) -> None:
     mask = torch.arange(40)[None] < torch.tensor([[40], [25]])
     for inference, noise in (("systematic", 0.5), ("topk", 0.25), (None, 0.5), (None, 0.0)):
-        module = sampler(training=False, sampling_inference=inference, sampling_noise=noise)
-        sample, scores = module(states(2, 40), mask, 7)
+        module = sampler(training=False, sampling_inference=inference, sampling_noise=noise, num_extra_tokens=2)
+        if ties:
+            torch.nn.init.zeros_(module.weight)
+        x = states(2, 40)
+        sample, scores = module(x, mask, 7)
         for row in range(2):
             values = scores[row, 0].detach().numpy()
+            tokens = torch.cat([x[row], module.extra_tokens[0].detach()])
+            content = reference.content(tokens, module.config.norm_eps).numpy()
+            real = np.concatenate([mask[row].numpy(), [True, True]])
             if inference == "topk" or noise == 0:
-                expected = reference.topk_selection(values, 7, mask[row].numpy())
+                expected = reference.topk_selection(values, 7, real, content)
             else:
-                expected = reference.systematic_selection(values, noise, 7, mask[row].numpy())
-            assert sorted(sample.indices[row, 0].tolist()) == sorted(expected.tolist())
+                expected = reference.systematic_selection(values, noise, 7, real, content)
+            assert sample.indices[row, 0].tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("estimator", ["gate", "soft", "straight_through"])

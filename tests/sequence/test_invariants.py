@@ -18,7 +18,7 @@ from modeling_sft import (
     SFTModel,
 )
 from random_sequences import SIDES, VOCABULARY, Batch, pad, random_sequence, random_sequences
-from tiny_models import build_sequence
+from tiny_models import build_sequence, give_all_tokens_one_score
 
 HEADS = (
     SFTForMaskedLM,
@@ -207,8 +207,9 @@ def test_padding_does_not_change_training_without_noise(cls: type, estimator: st
 # 2. Order and positions
 
 
+@pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("changes", [{}, {"sampling_scope": "head", "num_extra_tokens": 2}, {"norm_position": "post"}])
-def test_without_positions_mixing_and_relation_tokens_are_a_set(changes: dict[str, Any]) -> None:
+def test_without_positions_mixing_and_relation_tokens_are_a_set(changes: dict[str, Any], ties: bool) -> None:
     fields = {"position_embedding": "none", "local_mixing": False, "relation": False} | changes
     # Equal tokens are told apart by their order alone, so that all ids differ.
     batch = {"input_ids": torch.randperm(VOCABULARY, generator=torch.Generator().manual_seed(1))[None]}
@@ -217,6 +218,8 @@ def test_without_positions_mixing_and_relation_tokens_are_a_set(changes: dict[st
 
     def change(**other: Any) -> Tensor:
         model = build_sequence(SFTModel, **(fields | other))
+        if ties:
+            give_all_tokens_one_score(model)
         return (states(model, permuted) - states(model, batch)[:, order]).abs().max()
 
     assert change() < 1e-9
