@@ -133,14 +133,16 @@ class SFTEncoder(nn.Module):
         Returns:
             `(B, N, D)`.
         """
-        k = self._num_sampled_tokens()
+        k = self._num_sampled_tokens(hidden_states.shape[1])
         for layer in self.layers:
             hidden_states = layer(hidden_states, mask, relation_inputs, k, output_attentions)
         return hidden_states if self.final_norm is None else self.final_norm(hidden_states, mask)
 
-    def _num_sampled_tokens(self) -> int:
+    def _num_sampled_tokens(self, length: int) -> int:
+        k = self.config.num_sampled_tokens
         # Draw K once per pass and hand it down as a number, so that recomputation under checkpointing has the same K.
         if self.training and self.config.num_sampled_tokens_range is not None:
             low, high = self.config.num_sampled_tokens_range
-            return int(torch.randint(low, high + 1, ()))
-        return self.config.num_sampled_tokens
+            k = int(torch.randint(low, high + 1, ()))
+        # Slots beyond the tokens would stay empty. While tracing, they remain: the length must stay free.
+        return k if torch.compiler.is_compiling() else min(k, length + self.config.num_extra_tokens)

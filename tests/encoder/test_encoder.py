@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 import reference
+from allocations import AllocationRecorder
 from configurations import parametrize_configurations, tiny_config
 from layers import Run, check_gradients, relative_rms, run_layer
 from modeling_sft import SFTPointCloudModel
 from modeling_sft.encoder.encoder import SFTLayer
 from modeling_sft.point_cloud.relation import PointCloudGeometry
 from random_clouds import random_batch
-from tiny_models import randomise
+from tiny_models import build, randomise
 
 # (points per cloud): one cloud of odd size; three with padding, the last smaller than K = 7.
 SIZES = ((63,), (17, 9, 5))
@@ -129,3 +130,17 @@ def test_drop_path_removes_whole_branches_and_keeps_the_mean() -> None:
     dropped = layer._residual(torch.zeros_like(branch), branch)
     assert all(len(row.unique()) == 1 for row in dropped[:50])
     assert abs(dropped.mean() - 1) < 0.05
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_slots_beyond_the_tokens_take_no_memory_and_change_nothing(training: bool) -> None:
+    peaks, outputs = [], []
+    batch = random_batch([7, 5], dtype=torch.float64)
+    for k in (9, 5_000):
+        model = build(SFTPointCloudModel, training=training, num_sampled_tokens=k, num_extra_tokens=2)
+        torch.manual_seed(0)
+        with AllocationRecorder() as recorder:
+            outputs.append(model(**batch).last_hidden_state.detach())
+        peaks.append(recorder.peak)
+    assert peaks[0] == peaks[1]
+    assert torch.equal(*outputs)
