@@ -23,6 +23,8 @@ from .scores import MAXOUT_MEAN, MAXOUT_STD
 
 # Elements of one tile of scores per thread: 512 KiB in float32, so that the tile and a temporary fit the L2 cache.
 TILE_ELEMENTS = 2**17
+# With dropout, tiles are made for this many threads: one thread loses nothing yet, and sixteen have enough to do.
+THREADS_WITH_DROPOUT = 4
 # A tile has at least this many queries: with fewer, matrix products are slow.
 MIN_QUERIES = 16
 
@@ -229,10 +231,15 @@ class Setting(NamedTuple):
         return _compiled(function, self, keys.key.dtype, keys.invalid is None, keys.leak is None, relation is None)
 
 
-def _tiling(shape: torch.Size, keys: int, device: torch.device) -> tuple[list[slice], list[slice]]:
+def _tiling(shape: torch.Size, keys: int, device: torch.device, dropout: float) -> tuple[list[slice], list[slice]]:
     """Slices of rows and of queries `(B, H, N, d_s)`, whose tile of scores has `TILE_ELEMENTS` per thread or fewer."""
     batch, heads, length, _ = shape
-    elements = TILE_ELEMENTS * (torch.get_num_threads() if device.type == "cpu" else 64)
+    threads = 64
+    if device.type == "cpu":
+        # Dropout is drawn tile by tile, also when a checkpoint repeats the forward pass: there the tiles must not
+        # follow the number of threads, which may have changed.
+        threads = THREADS_WITH_DROPOUT if dropout else torch.get_num_threads()
+    elements = TILE_ELEMENTS * threads
     queries = min(length, max(MIN_QUERIES, elements // (heads * keys)))
     rows = max(1, elements // (heads * queries * keys))
     return (
@@ -268,7 +275,7 @@ class _FusedAttention(torch.autograd.Function):
         normaliser = query.new_empty(batch, heads, length, 1, dtype=dtype)
         random_state = _random_state(query.device) if setting.dropout else None
         body = setting.body(_forward_tile, operands, relation)
-        row_slices, query_slices = _tiling(query.shape, key.shape[2], query.device)
+        row_slices, query_slices = ctx.tiles = _tiling(query.shape, key.shape[2], query.device, setting.dropout)
         for rows in row_slices:
             prepared, keys = score.prepare(query[rows], dtype), _rows(operands, rows)
             relation_part = None if relation is None else relation.rows(rows)
@@ -297,7 +304,7 @@ class _FusedAttention(torch.autograd.Function):
         grad_query = _heads_inside(batch, heads, length, channels, query)
         grad_key, grad_value = torch.zeros_like(operands.key), torch.zeros_like(operands.value)
         grad_leak = None if operands.leak is None else torch.zeros_like(operands.leak)
-        row_slices, query_slices = _tiling(query.shape, key.shape[2], query.device)
+        row_slices, query_slices = ctx.tiles
         body = setting.body(_backward_tile, operands, relation.relation)
         with _replayed(ctx.random_state, query.device), maybe_autocast(query.device.type, enabled=False):
             for rows in row_slices:
@@ -360,9 +367,7 @@ class _RelationGradient:
         """Add the gradients of the tile from the last call of `effect`."""
         if grad_effect is None or not any(self.needs_grad):
             return
-        for target, found in zip(self.target_part.queries(queries), self.gradient(*grad_effect), strict=True):
-            if found is not None:
-                target.add_(found)
+        self.gradient(*grad_effect, self.target_part.queries(queries))
 
 
 def _operands(

@@ -4,6 +4,7 @@ A relation computes features phi of a query and a sampled token that scale and s
 h, softplus(a_h . phi + ln(e - 1)) * score + b_h . phi. That equation stands in [`effect_of`] and [`Effect.apply`].
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -18,7 +19,8 @@ from ..sampling.sample import Sample
 # softplus(IDENTITY_OFFSET) = 1.
 IDENTITY_OFFSET = math.log(math.e - 1)
 
-Gradient = Callable[[Tensor, Tensor], list[Tensor | None]]
+# (gradients of an effect's scale and bias, a prepared relation of gradients) -> None; adds to the latter's tensors.
+Gradient = Callable[[Tensor, Tensor, Any], None]
 
 
 class PreparedRelation(Protocol):
@@ -47,10 +49,10 @@ class PreparedRelation(Protocol):
         """
 
     def with_gradient(self, needs_grad: tuple[bool, ...]) -> "tuple[Effect, Gradient]":
-        """`effect` without a graph, and the function from its gradients to those of these tensors.
+        """`effect` without a graph, and the function that adds its gradients to those of these tensors.
 
         Args:
-            needs_grad: which of the tensors get a gradient; the others get `None`.
+            needs_grad: which of the tensors get a gradient; the function leaves the others alone.
         """
 
 
@@ -59,10 +61,10 @@ def effect_with_gradient(prepared: Any, needs_grad: tuple[bool, ...]) -> "tuple[
 
     Args:
         prepared: a [`PreparedRelation`].
-        needs_grad: which of its tensors get a gradient; the others get `None`.
+        needs_grad: which of its tensors get a gradient.
 
     Returns:
-        Factor and summand of the scores, and the function from their gradients to those of the tensors.
+        Factor and summand of the scores, and the function that adds their gradients to those of the tensors.
     """
     tensors = (
         tensor.detach().requires_grad_() if tensor is not None and needed else tensor
@@ -72,12 +74,22 @@ def effect_with_gradient(prepared: Any, needs_grad: tuple[bool, ...]) -> "tuple[
     with torch.set_grad_enabled(any(needs_grad)):
         effect = leaves.effect()
 
-    def gradient(grad_scale: Tensor, grad_bias: Tensor) -> list[Tensor | None]:
-        wanted = [leaf for leaf, needed in zip(leaves, needs_grad, strict=True) if needed]
-        found = iter(torch.autograd.grad(effect, wanted, (grad_scale, grad_bias)) if wanted else ())
-        return [next(found) if needed else None for needed in needs_grad]
+    def gradient(grad_scale: Tensor, grad_bias: Tensor, target: Any) -> None:
+        wanted = list(itertools.compress(leaves, needs_grad))
+        found = effect_gradients(effect, wanted, grad_scale, grad_bias)
+        for into, part in zip(itertools.compress(target, needs_grad), found, strict=True):
+            into.add_(part)
 
     return Effect(effect.scale.detach(), effect.bias.detach()), gradient
+
+
+def effect_gradients(
+    effect: "Effect", wanted: list[Tensor], grad_scale: Tensor, grad_bias: Tensor
+) -> tuple[Tensor, ...]:
+    """The gradients of the tensors wanted; scale or bias may have none, as where one of two weights is frozen."""
+    pairs = zip(effect, (grad_scale, grad_bias), strict=True)
+    outputs, gradients = zip(*(pair for pair in pairs if pair[0].requires_grad))
+    return torch.autograd.grad(outputs, wanted, gradients)
 
 
 class Effect(NamedTuple):

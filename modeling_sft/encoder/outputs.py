@@ -14,8 +14,8 @@ class SFTModelOutput(ModelOutput):
     Args:
         last_hidden_state: `(B, N, hidden_size)`, token states after the last layer.
         hidden_states: with `output_hidden_states`, the embeddings and each layer's output, `(B, N, hidden_size)` each.
-        attentions: with `output_attentions`, each layer's weights over its sampled tokens, `(B, H, N, K)` each. Here and
-            below, K is at most the number of tokens, extra ones included.
+        attentions: with `output_attentions`, each layer's weights over its sampled tokens, `(B, H, N, K)` each. Here
+            and below, K is at most the number of tokens, extra ones included.
         sampled_tokens: with `output_sampled_tokens`, each layer's sampled indices, long `(B, S, K)` each, S being 1 or
             H; -1 in unused slots, N + e for extra token e.
         importance_scores: with `output_importance_scores`, each layer's importance logits, `(B, N, S)` each.

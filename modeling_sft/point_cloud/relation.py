@@ -1,5 +1,6 @@
 """The relation of clouds: point-pair features, from one factor of each point (docs/design.md, section 5)."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import torch
@@ -101,10 +102,10 @@ class PreparedPairFeatures(NamedTuple):
         return effect_of(*_project(features, self.weight.to(features.dtype)))
 
     def with_gradient(self, needs_grad: tuple[bool, ...]) -> tuple[Effect, Gradient]:
-        """`effect` without a graph, and the function from its gradients to those of these tensors.
+        """`effect` without a graph, and the function that adds its gradients to those of these tensors.
 
         Args:
-            needs_grad: which of the tensors get a gradient; the others get `None`.
+            needs_grad: which of the tensors get a gradient; the function leaves the others alone.
         """
         rest: Any = [
             tensor if tensor is None else tensor.detach().requires_grad_(needed)
@@ -117,14 +118,18 @@ class PreparedPairFeatures(NamedTuple):
         with torch.no_grad():
             effect = effect_of(*_project(flat, weight))
 
-        def gradient(grad_scale: Tensor, grad_bias: Tensor) -> list[Tensor | None]:
+        def gradient(grad_scale: Tensor, grad_bias: Tensor, target: PreparedPairFeatures) -> None:
             through_features = features.requires_grad
             grad_features, grad_weight = _gradients(
                 flat, weight, effect.scale, grad_scale, grad_bias, through_features
             )
-            wanted = [leaf for leaf, needed in zip(rest, needs_grad[1:], strict=True) if needed]
-            found = iter(torch.autograd.grad(features, wanted, grad_features) if through_features else ())
-            return [grad_weight if needs_grad[0] else None, *(next(found) if n else None for n in needs_grad[1:])]
+            if needs_grad[0]:
+                target.weight.add_(grad_weight)
+            if through_features:
+                wanted = list(itertools.compress(rest, needs_grad[1:]))
+                found = torch.autograd.grad(features, wanted, grad_features)
+                for into, part in zip(itertools.compress(target[1:], needs_grad[1:]), found, strict=True):
+                    into.add_(part)
 
         return effect, gradient
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.utils.generic import maybe_autocast
 
-from ..attention.relation import IDENTITY_OFFSET, Effect, Gradient, SFTRelation, effect_of, effect_with_gradient
+from ..attention.relation import IDENTITY_OFFSET, Effect, Gradient, SFTRelation, effect_gradients, effect_of
 from ..configuration_sft import SFTConfig
 from ..sampling.sample import Sample
 
@@ -69,12 +69,8 @@ class PreparedOffsets(NamedTuple):
 
     def effect(self) -> Effect:
         """Factor and summand of the scores, each `(B, H, N, K)`."""
-        scale, bias = self._look_up(self.key_positions)
-        if self.partner_positions is not None and self.mixing_weights is not None:
-            other_scale, other_bias = self._look_up(self.partner_positions)
-            share = self.mixing_weights[:, :, None].to(scale.dtype)
-            scale, bias = torch.lerp(other_scale, scale, share), torch.lerp(other_bias, bias, share)
-        return effect_of(scale, bias)
+        looked_up = [value for places in self._places() for value in self._look_up(places)]
+        return effect_of(*_mixed(looked_up, self.mixing_weights))
 
     def kernel_operands(self) -> tuple[Tensor, Tensor, Tensor]:
         """Both tables, scales shifted as the softplus wants them, and the positions of queries and sampled tokens.
@@ -91,19 +87,75 @@ class PreparedOffsets(NamedTuple):
         )
 
     def with_gradient(self, needs_grad: tuple[bool, ...]) -> tuple[Effect, Gradient]:
-        """See [`effect_with_gradient`]."""
-        return effect_with_gradient(self, needs_grad)
+        """`effect` without a graph, and the function that adds its gradients to those of these tensors.
 
-    def _look_up(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Entries `(B, H, N, K)` of both tables for all queries and the tokens at positions `(B, S, K)`."""
+        The gradients of looked up entries go straight to their places. A gradient of the tables for every tile would
+        make the cost quadratic in the length.
+
+        Args:
+            needs_grad: which of the tensors get a gradient; the function leaves the others alone.
+        """
+        share = self.mixing_weights
+        if share is not None:
+            share = share.detach().requires_grad_(needs_grad[5])
+        looked_up, columns = [], []
+        for places in self._places():
+            for number, value in enumerate(self._look_up(places)):
+                looked_up.append(value.detach().requires_grad_(needs_grad[number]))
+                columns.append((number, places))
+        with torch.set_grad_enabled(any(needs_grad)):
+            effect = effect_of(*_mixed(looked_up, share))
+
+        def gradient(grad_scale: Tensor, grad_bias: Tensor, target: PreparedOffsets) -> None:
+            leaves = [*looked_up, *(() if share is None else (share,))]
+            wanted = [leaf for leaf in leaves if leaf.requires_grad]
+            found = dict(zip(map(id, wanted), effect_gradients(effect, wanted, grad_scale, grad_bias)))
+            for leaf, (number, places) in zip(looked_up, columns, strict=True):
+                if leaf.requires_grad:
+                    table = target.bias_table if number else target.scale_table
+                    _add_at(table, places, found[id(leaf)])
+            if share is not None and target.mixing_weights is not None and share.requires_grad:
+                target.mixing_weights.add_(found[id(share)])
+
+        return Effect(effect.scale.detach(), effect.bias.detach()), gradient
+
+    def _places(self) -> list[Tensor]:
+        """Columns of the tables `(B, S, N, K)` of queries and sampled tokens, then of the partners if there are."""
         last = self.scale_table.shape[1] - 1
-        offset = self.query_positions[:, None, :, None] - positions[:, :, None]
-        entries = (offset + (last - 1) // 2).clamp(max=last)
-        if entries.shape[1] == 1:
-            scale, bias = self.scale_table[:, entries[:, 0]], self.bias_table[:, entries[:, 0]]
+        return [
+            (self.query_positions[:, None, :, None] - positions[:, :, None] + (last - 1) // 2).clamp(max=last)
+            for positions in (self.key_positions, self.partner_positions)
+            if positions is not None
+        ]
+
+    def _look_up(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Entries `(B, H, N, K)` of both tables at places `(B, S, N, K)`."""
+        if places.shape[1] == 1:
+            scale, bias = self.scale_table[:, places[:, 0]], self.bias_table[:, places[:, 0]]
             return scale.transpose(0, 1), bias.transpose(0, 1)
-        head = torch.arange(len(self.scale_table), device=entries.device)[:, None, None]
-        return self.scale_table[head, entries], self.bias_table[head, entries]
+        head = torch.arange(len(self.scale_table), device=places.device)[:, None, None]
+        return self.scale_table[head, places], self.bias_table[head, places]
+
+
+def _mixed(looked_up: list[Tensor], share: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Scale and bias of the sampled tokens, mixed with those of their partners if there are weights `(B, S, K)`."""
+    scale, bias, *other = looked_up
+    if share is None or not other:
+        return scale, bias
+    share = share[:, :, None].to(scale.dtype)
+    return torch.lerp(other[0], scale, share), torch.lerp(other[1], bias, share)
+
+
+def _add_at(table: Tensor, places: Tensor, values: Tensor) -> None:
+    """Add values `(B, H, N, K)` to the columns of a table `(H, T)` at places `(B, S, N, K)`."""
+    values = values.transpose(0, 1).flatten(1)
+    places = places.transpose(0, 1).flatten(1).expand_as(values)
+    if table.device.type == "cpu":
+        table.scatter_add_(1, places, values)
+    else:
+        # Elsewhere this order of the sums would change from run to run.
+        head = torch.arange(len(table), device=table.device)[:, None]
+        table.index_put_((head, places), values, accumulate=True)
 
 
 def offset_features(offset: Tensor, dtype: torch.dtype) -> Tensor:

@@ -353,6 +353,22 @@ def test_checkpointing_with_dropout_gives_the_same_gradients(function: Attention
     assert_close(results[1], {name: tensor.double() for name, tensor in results[0].items()}, 1e-7)
 
 
+@fused_and_compiled
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_dropout_does_not_follow_the_number_of_threads(function: Attention, checkpointed: bool) -> None:
+    case = Case(heads=4, length=700, sampled=256, score_channels=2, channels=4, slots="all")
+    results = []
+    for threads in (1, 2):
+        inputs = attention_inputs(case, torch.float32)
+        torch.manual_seed(0)
+        torch.set_num_threads(1)
+        call = arguments(case, inputs, RATE)
+        output = checkpoint(function, call, use_reentrant=False) if checkpointed else function(call)
+        torch.set_num_threads(threads)
+        results.append({"output": output} | gradients(output, inputs.leaves, upstream_gradient(case)))
+    assert_close(results[1], {name: tensor.double() for name, tensor in results[0].items()}, 1e-6)
+
+
 # Memory
 
 

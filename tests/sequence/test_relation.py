@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import reference
 from attention_cases import assert_close, gradients
@@ -236,6 +238,57 @@ def test_float32_is_close_to_a_loop_over_pairs(function: Attention) -> None:
 def test_compiled_outputs_and_gradients_equal_a_loop_over_pairs(case: Case) -> None:
     for sizes in SIZES:
         assert_equals_the_loop(compiled_attention, case._replace(**sizes), torch.float32)
+
+
+class CountTables(TorchDispatchMode):
+    """Counts new tensors of a shape; views, and tensors changed in place, are not new."""
+
+    def __init__(self, shape: torch.Size) -> None:
+        super().__init__()
+        self.shape, self.count = shape, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        known = {leaf.data_ptr() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        new = (leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and leaf.data_ptr() not in known)
+        self.count += sum(leaf.shape == self.shape for leaf in new)
+        return result
+
+
+def test_backward_makes_one_gradient_of_the_tables_whatever_the_number_of_tiles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # One for every tile would make training quadratic in the length.
+    monkeypatch.setattr(fused, "MIN_QUERIES", 1)
+    counts = []
+    for elements in (10**6, 3 * 7 * 3):
+        monkeypatch.setattr(fused, "TILE_ELEMENTS", elements)
+        inputs = arguments(Case(mixed=True), draw(Case(mixed=True)))
+        relation = inputs.relation
+        assert relation is not None
+        tables = [relation.scale_table.detach().requires_grad_(), relation.bias_table.detach().requires_grad_()]
+        output = fused_attention(
+            inputs._replace(relation=relation._replace(scale_table=tables[0], bias_table=tables[1]))
+        )
+        with CountTables(tables[0].shape) as counted:
+            torch.autograd.grad(output.sum(), tables)
+        counts.append(counted.count)
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("needed", [0, 1])
+def test_a_table_without_a_gradient_stays_as_it_is(needed: int) -> None:
+    inputs = arguments(Case(), draw(Case()))
+    assert inputs.relation is not None
+    tables = [inputs.relation.scale_table.detach(), inputs.relation.bias_table.detach()]
+    before, gradients_of_needed = [table.clone() for table in tables], []
+    for free in ([needed], [0, 1]):
+        leaves = [table.requires_grad_(number in free) for number, table in enumerate(tables)]
+        bound = inputs.relation._replace(scale_table=leaves[0], bias_table=leaves[1])
+        output = fused_attention(inputs._replace(relation=bound))
+        gradients_of_needed += torch.autograd.grad(output.sum(), leaves[needed], retain_graph=True)
+    assert torch.equal(tables[1 - needed], before[1 - needed])
+    torch.testing.assert_close(*gradients_of_needed)
 
 
 # Layers
