@@ -17,6 +17,7 @@ from transformers.utils import logging
 from transformers.utils.generic import maybe_autocast
 
 from ..configuration_sft import SFTEncoderConfig
+from ..nn.checks import is_transformed
 from .eager import eager_attention
 from .fused import compiled_attention, fused_attention
 from .inputs import AttentionInputs
@@ -178,4 +179,8 @@ def attend(
         return heads, weights, "eager"
     if tracing and not ATTENTION_BACKENDS[name].traceable:
         name = "eager"
+    if is_transformed() and not ATTENTION_BACKENDS[name].transformable:
+        raise RuntimeError(
+            f'`{name}` cannot be transformed by `torch.func`: call `model.set_attn_implementation("eager")` before.'
+        )
     return ATTENTION_BACKENDS[name].function(inputs), None, name

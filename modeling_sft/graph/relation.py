@@ -14,6 +14,7 @@ from transformers.utils.generic import maybe_autocast
 
 from ..attention.relation import Effect, Gradient, SFTRelation, effect_of, effect_with_gradient
 from ..configuration_sft import SFTGraphConfig
+from ..nn.checks import is_traced
 from ..sampling.sample import Sample
 from .features import look_up
 
@@ -127,7 +128,7 @@ class SFTGraphRelation(SFTRelation):
         if self.mixes_pairs and sample.partners is not None and sample.weights is not None:
             parts = [(sample.indices, sample.weights), (sample.partners, 1 - sample.weights)]
         shape = (scale.shape[0], self.num_samples, edges.num_nodes, sample.indices.shape[-1])
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if is_traced():
             return _dense_effect(parts, edges, scale, bias, shape)
         return _sparse_entries(parts, edges, scale, bias, shape)
 

@@ -7,9 +7,19 @@ IGNORED_LABEL = -100
 """The label of what has none, as in PyTorch's losses."""
 
 
+def is_transformed() -> bool:
+    """Whether `torch.func` transforms the code that runs: vmap hides values, and shapes must not depend on them."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def is_traced() -> bool:
+    """Whether a graph is recorded or the code transformed, so that neither branch nor shape may depend on values."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transformed()
+
+
 def can_check_values(x: Tensor) -> bool:
-    """Whether looking at values costs no synchronisation and breaks no graph."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    """Whether looking at values costs no synchronisation, and breaks no graph."""
+    return x.device.type == "cpu" and not is_traced()
 
 
 def check_shape(name: str, x: Tensor, expected: tuple[int | None, ...], meaning: str) -> None:

@@ -27,7 +27,7 @@ from modeling_sft.attention import eager as eager_attention_sft
 from modeling_sft.attention.eager import eager_attention
 from modeling_sft.attention.inputs import AttentionInputs
 from modeling_sft.attention.probabilities import attention_probabilities
-from modeling_sft.attention.scores import ATTENTION_SCORES, _ChannelwiseL1Distance
+from modeling_sft.attention.scores import ATTENTION_SCORES, _L1Distance, _sum_of_distances
 
 PROBABILITIES = ("relu", "softplus", "softmax")
 
@@ -128,11 +128,16 @@ def test_probability_rows_are_sub_stochastic(probability: str, scores: list[floa
     torch.testing.assert_close(p[0, 0], expected, rtol=1e-7, atol=1e-12)
 
 
-def test_channelwise_l1_distance_equals_cdist_with_its_gradients() -> None:
+def test_derivatives_of_the_l1_distance() -> None:
     query, key = draw(2, 3, 7, 5).requires_grad_(), draw(2, 3, 4, 5, seed=1).requires_grad_()
-    distance = _ChannelwiseL1Distance.apply(query, key)
-    torch.testing.assert_close(distance, torch.cdist(query, key, p=1.0))
-    assert torch.autograd.gradcheck(_ChannelwiseL1Distance.apply, (query, key))
+    checks = {"check_forward_ad": True, "check_batched_grad": True}
+    assert torch.autograd.gradcheck(_L1Distance.apply, (query, key), **checks)
+    assert torch.autograd.gradgradcheck(_L1Distance.apply, (query, key), check_batched_grad=True)
+
+
+def test_the_sum_of_distances_by_channels_equals_cdist() -> None:
+    query, key = draw(2, 3, 7, 5), draw(2, 3, 4, 5, seed=1)
+    torch.testing.assert_close(_sum_of_distances(query, key), torch.cdist(query, key, p=1.0))
 
 
 @full_product()

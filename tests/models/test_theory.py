@@ -111,7 +111,6 @@ def violations(function: Callable[[Weights], Tensor], starts: Weights, ends: Wei
     before, after = vmap(function)(leaves), vmap(function)(ends).detach()
     slopes = []
     for channel in before.sum(0):
-        # Not vmap(jacrev): its gradients of cdist are wrong (torch 2.13).
         gradients = torch.autograd.grad(channel, list(leaves.values()), retain_graph=True)
         slopes.append(sum((g.flatten(1) * step).sum(1) for g, step in zip(gradients, steps, strict=True)))
     slope, before = torch.stack(slopes, 1), before.detach()
