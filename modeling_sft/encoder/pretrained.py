@@ -23,6 +23,12 @@ from ..sampling.sample import Selector
 from ..sampling.sampler import SFTSampler
 from .encoder import SFTLayer
 
+# The keywords of a call that models take beside their signature. Trainer counts labels, programs for models of all
+# kinds set `use_cache`, which means nothing here, and decorators of Transformers read the others.
+FORWARD_OPTIONS = (
+    *("output_hidden_states", "output_attentions", "output_sampled_tokens", "output_importance_scores"),
+    *("return_dict", "num_items_in_batch", "use_cache", "debug_io", "debug_io_dir", "prune_layers"),
+)
 # What of the arguments of `save_pretrained` is for the upload.
 HUB_ARGUMENTS = ("repo_id", "commit_message", "private", "token", "create_pr")
 

@@ -12,7 +12,8 @@ from ..encoder.encoder import SFTEncoder
 from ..encoder.heads import SFTClassificationHead, SFTTokenHead, answer
 from ..encoder.losses import classification_loss, link_loss
 from ..encoder.outputs import SFTClassifierOutput, SFTModelOutput
-from ..encoder.pretrained import SFTPreTrainedModel
+from ..encoder.pretrained import FORWARD_OPTIONS, SFTPreTrainedModel
+from ..hub.arguments import refuses_unknown_arguments
 from ..nn.checks import can_check_values, check_finite, check_range, check_shape, resolve_mask
 from ..nn.initialization import unit_variance_linear
 from ..nn.norms import build_norm
@@ -73,6 +74,7 @@ class SFTGraphModel(SFTGraphPreTrainedModel):
         self.encoder = SFTEncoder(config, relation=self.relation_class, mixing=SFTMessagePassing)
         self.post_init()
 
+    @refuses_unknown_arguments(*FORWARD_OPTIONS)
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -100,6 +102,7 @@ class SFTGraphModel(SFTGraphPreTrainedModel):
                 `return_dict`.
 
         Raises:
+            TypeError: an unknown argument.
             ValueError: an argument's shape, dtype or values do not fit.
         """
         check_shape("node_features", node_features, (None, None, None), "(batch, nodes, features)")
@@ -176,6 +179,7 @@ class SFTGraphLabelModel(SFTGraphPreTrainedModel):
         self.classifier = self.head_class(config)
         self.post_init()
 
+    @refuses_unknown_arguments(*FORWARD_OPTIONS)
     @can_return_tuple
     def forward(
         self,
@@ -197,6 +201,7 @@ class SFTGraphLabelModel(SFTGraphPreTrainedModel):
         of nodes.
 
         Raises:
+            TypeError: an unknown argument.
             ValueError: an argument's shape, dtype or values do not fit.
         """
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
@@ -273,6 +278,7 @@ class SFTForLinkPrediction(SFTGraphPreTrainedModel):
         self.out_proj = nn.Linear(config.hidden_size, 1)
         self.post_init()
 
+    @refuses_unknown_arguments(*FORWARD_OPTIONS)
     @can_return_tuple
     def forward(
         self,
@@ -295,6 +301,7 @@ class SFTForLinkPrediction(SFTGraphPreTrainedModel):
         The other arguments are those of [`SFTGraphModel`]. The logits are `(B, P)`.
 
         Raises:
+            TypeError: an unknown argument.
             ValueError: an argument's shape, dtype or values do not fit.
         """
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)

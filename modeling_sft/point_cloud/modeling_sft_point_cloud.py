@@ -12,7 +12,8 @@ from ..configuration_sft import SFTPointCloudConfig
 from ..encoder.encoder import SFTEncoder
 from ..encoder.heads import SFTClassificationHead, SFTSegmentationHead, answer
 from ..encoder.outputs import SFTClassifierOutput, SFTModelOutput
-from ..encoder.pretrained import SFTPreTrainedModel
+from ..encoder.pretrained import FORWARD_OPTIONS, SFTPreTrainedModel
+from ..hub.arguments import refuses_unknown_arguments
 from ..nn.checks import check_finite, check_neighbors, check_range, check_shape, resolve_mask
 from ..nn.initialization import unit_variance_linear
 from ..nn.norms import build_norm
@@ -128,6 +129,7 @@ class SFTPointCloudModel(SFTPointCloudPreTrainedModel):
         self.encoder = SFTEncoder(config, relation=self.relation_class)
         self.post_init()
 
+    @refuses_unknown_arguments(*FORWARD_OPTIONS)
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -154,6 +156,7 @@ class SFTPointCloudModel(SFTPointCloudPreTrainedModel):
                 `return_dict`.
 
         Raises:
+            TypeError: an unknown argument.
             ValueError: an argument's shape, dtype or values do not fit.
         """
         mask = self._check_inputs(points, normals, point_features, neighbor_index, category, attention_mask)
@@ -243,6 +246,7 @@ class SFTPointCloudLabelModel(SFTPointCloudPreTrainedModel):
         self.classifier = self.head_class(config)
         self.post_init()
 
+    @refuses_unknown_arguments(*FORWARD_OPTIONS)
     @can_return_tuple
     def forward(
         self,
@@ -264,6 +268,7 @@ class SFTPointCloudLabelModel(SFTPointCloudPreTrainedModel):
         `(B, N, num_labels)` of points.
 
         Raises:
+            TypeError: an unknown argument.
             ValueError: an argument's shape, dtype or values do not fit.
         """
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)

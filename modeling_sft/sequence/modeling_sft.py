@@ -12,7 +12,8 @@ from ..encoder.encoder import SFTEncoder
 from ..encoder.heads import SFTClassificationHead, SFTTokenHead, answer
 from ..encoder.losses import class_loss
 from ..encoder.outputs import SFTClassifierOutput, SFTModelOutput, SFTQuestionAnsweringOutput, recorded
-from ..encoder.pretrained import SFTPreTrainedModel
+from ..encoder.pretrained import FORWARD_OPTIONS, SFTPreTrainedModel
+from ..hub.arguments import refuses_unknown_arguments
 from ..nn.checks import can_check_values, check_finite, check_range, check_shape, resolve_mask
 from ..nn.initialization import unit_variance, unit_variance_linear
 from ..nn.norms import build_norm
@@ -96,6 +97,7 @@ class SFTModel(SFTSequencePreTrainedModel):
         self.encoder = SFTEncoder(config, relation=self.relation_class, mixing=SFTConvolutionMixing)
         self.post_init()
 
+    @refuses_unknown_arguments(*FORWARD_OPTIONS)
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -121,6 +123,7 @@ class SFTModel(SFTSequencePreTrainedModel):
                 `return_dict`.
 
         Raises:
+            TypeError: an unknown argument.
             ValueError: an argument's shape, dtype or values do not fit.
         """
         inputs = self._the_input(input_ids=input_ids, inputs_embeds=inputs_embeds, input_features=input_features)
@@ -249,6 +252,7 @@ class SFTForMaskedLM(SFTSequencePreTrainedModel):
         """Replace the layer from states to the vocabulary."""
         self.lm_head.decoder = new_embeddings
 
+    @refuses_unknown_arguments(*FORWARD_OPTIONS)
     @can_return_tuple
     def forward(
         self,
@@ -268,6 +272,7 @@ class SFTForMaskedLM(SFTSequencePreTrainedModel):
         The other arguments are those of [`SFTModel`]. The logits are `(B, N, vocab_size)`.
 
         Raises:
+            TypeError: an unknown argument.
             ValueError: an argument's shape, dtype or values do not fit.
         """
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
@@ -292,6 +297,7 @@ class SFTSequenceLabelModel(SFTSequencePreTrainedModel):
         self.classifier = self.head_class(config)
         self.post_init()
 
+    @refuses_unknown_arguments(*FORWARD_OPTIONS)
     @can_return_tuple
     def forward(
         self,
@@ -313,6 +319,7 @@ class SFTSequenceLabelModel(SFTSequencePreTrainedModel):
         tokens.
 
         Raises:
+            TypeError: an unknown argument.
             ValueError: an argument's shape, dtype or values do not fit.
         """
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
@@ -365,6 +372,7 @@ class SFTForQuestionAnswering(SFTSequencePreTrainedModel):
         self.qa_outputs = SFTTokenHead(config, 2)
         self.post_init()
 
+    @refuses_unknown_arguments(*FORWARD_OPTIONS)
     @can_return_tuple
     def forward(
         self,
@@ -386,6 +394,7 @@ class SFTForQuestionAnswering(SFTSequencePreTrainedModel):
         The other arguments are those of [`SFTModel`].
 
         Raises:
+            TypeError: an unknown argument.
             ValueError: an argument's shape, dtype or values do not fit, or one of the two positions is missing.
         """
         kwargs.pop("num_items_in_batch", None)
@@ -432,6 +441,7 @@ class SFTForSequencePairClassification(SFTSequencePreTrainedModel):
         self.classifier = SFTPairClassificationHead(config)
         self.post_init()
 
+    @refuses_unknown_arguments(*FORWARD_OPTIONS)
     @can_return_tuple
     def forward(
         self,
@@ -453,6 +463,7 @@ class SFTForSequencePairClassification(SFTSequencePreTrainedModel):
             kwargs: as for [`SFTModel`]; what is recorded has 2 B rows, the sequences of a pair one behind the other.
 
         Raises:
+            TypeError: an unknown argument.
             ValueError: an argument's shape, dtype or values do not fit.
         """
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
