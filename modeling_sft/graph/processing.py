@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers.feature_extraction_utils import BatchFeature
 
+from ..hub.arguments import refuses_unknown_arguments
 from ..hub.processing import SFTProcessor, prepared
 from ..hub.values import require_integer
 from ..nn.checks import IGNORED_LABEL
@@ -42,7 +43,8 @@ class SFTGraphProcessor(SFTProcessor):
         edge_attributes: the same for networkx edges.
 
     Raises:
-        ValueError: for a value outside its range, and for an unknown argument whose name is close to one of these.
+        TypeError: for an unknown argument.
+        ValueError: for a value outside its range.
     """
 
     model_input_names = [
@@ -79,6 +81,7 @@ class SFTGraphProcessor(SFTProcessor):
         """The arguments of `SFTGraphConfig` that fit SMILES: `node_vocab_sizes` (9) and `edge_vocab_sizes` (3)."""
         return {"node_vocab_sizes": list(ATOM_FEATURE_SIZES), "edge_vocab_sizes": list(BOND_FEATURE_SIZES)}
 
+    @refuses_unknown_arguments()
     def __call__(self, graphs: Any, *, return_tensors: str | None = "pt") -> BatchFeature:
         """Prepares one graph or several.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification, Pipeline
 
+from .arguments import constructor_arguments, refuse_unknown_arguments
 from .remote_code import class_reference, write_code
 from .values import require_integer
 
@@ -38,7 +39,8 @@ class SFTPipeline(Pipeline):
         kwargs: as everywhere in Transformers (`device`, `batch_size`, ...), and defaults for the arguments of a call.
 
     Raises:
-        ValueError: a missing processor, one of other inputs, a model of another task, or unknown arguments.
+        TypeError: an unknown argument, here or of a call.
+        ValueError: a missing processor, one of other inputs, or a model of another task.
     """
 
     # Transformers' flags: load a feature extractor if the folder has one, and nothing else.
@@ -164,13 +166,17 @@ class SFTPipeline(Pipeline):
             )
 
     def _sanitize_parameters(self, **parameters: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        # Transformers forgets to take this one of its own away.
-        parameters.pop("local_files_only", None)
+        # Transformers forgets to take these of its own away, and reads the second one no more.
+        for name in ("local_files_only", "framework"):
+            parameters.pop(name, None)
+        known = [*self.stages, "batch_size", "num_workers"]
+        if not hasattr(self, "_postprocess_params"):
+            # The constructor asks for the first time; it has taken its own arguments away.
+            known += [*constructor_arguments(type(self)), "dtype"]
+        unknown = [name for name in parameters if name not in self.stages]
+        refuse_unknown_arguments(type(self).__name__, unknown, known)
         by_stage: dict[str, dict[str, Any]] = {"preprocess": {}, "forward": {}, "postprocess": {}}
         for name, value in parameters.items():
-            if name not in self.stages:
-                known = ", ".join(["batch_size", "num_workers", *self.stages])
-                raise ValueError(f"{type(self).__name__} has no argument {name!r}; it has {known}.")
             by_stage[self.stages[name]][name] = value
         top_k = parameters.get("top_k")
         require_integer("top_k", top_k, 1, or_none="for all labels")

@@ -1,16 +1,26 @@
-"""What processors share: how they are saved with their code, how they are loaded, and misspelt arguments."""
+"""What processors share: how they are saved with their code, how they are loaded, and unknown arguments."""
 
 import difflib
-import inspect
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
+from .arguments import constructor_arguments, refuse_unknown_arguments, unknown_argument
 from .checkpoint_files import saved_at_once
 from .remote_code import class_reference, write_code
+
+# What `to_dict` says of the class, so that a processor can be made of it.
+SAVED_FIELDS = ("feature_extractor_type", "processor_class", "auto_map")
+# What Transformers reads, or leaves behind, of the arguments of `from_pretrained`.
+LOADING_ARGUMENTS = (
+    *("cache_dir", "force_download", "proxies", "subfolder", "token", "local_files_only", "revision"),
+    *("trust_remote_code", "code_revision", "use_fast", "return_unused_kwargs"),
+)
+# From this similarity on, an unknown field of a file is a misspelt one, and not one of another release.
+CLOSE = 0.75
 
 
 def prepared(kind: str, entries: Sequence[Any], prepare: Callable[[int, Any], Any]) -> list[Any]:
@@ -27,10 +37,61 @@ def prepared(kind: str, entries: Sequence[Any], prepare: Callable[[int, Any], An
 
 
 class SavedWithCode(FeatureExtractionMixin):
-    """A feature extractor that is saved with its code, and all at once."""
+    """A feature extractor that is saved with its code, and all at once; unknown arguments are refused.
+
+    A saved file may hold more than its class knows, as files of other releases do: such fields become attributes.
+
+    Raises:
+        TypeError: an unknown argument, of the constructor or of `from_pretrained`.
+    """
 
     auto_class_names: ClassVar[tuple[str, ...]] = ("AutoFeatureExtractor",)
     """The Auto classes that load it."""
+    inherited_arguments: ClassVar[tuple[str, ...]] = ()
+    """What a base class takes out of its keywords."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        refuse_unknown_arguments(type(self).__name__, kwargs, [*self._arguments(), *SAVED_FIELDS])
+        super().__init__(*args, **kwargs)
+
+    @classmethod
+    def _arguments(cls) -> list[str]:
+        return [*constructor_arguments(cls), *cls.inherited_arguments]
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """As in Transformers; arguments of the constructor replace what was saved.
+
+        Raises:
+            TypeError: an unknown argument.
+            ValueError: a field of the file is out of its range, or its name is close to that of an argument.
+            OSError: there is no such file.
+        """
+        if "_from_pipeline" in kwargs:
+            # What `model_kwargs` says to the model, a pipeline says to every part.
+            own = (*cls._arguments(), *LOADING_ARGUMENTS)
+            kwargs = {name: value for name, value in kwargs.items() if name in own or name.startswith("_")}
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As `from_pretrained`, from the content of a file.
+
+        With `return_unused_kwargs`, unknown arguments are returned.
+        """
+        returns_unused, known = kwargs.pop("return_unused_kwargs", False), cls._arguments()
+        replaced = [name for name in (*known, *feature_extractor_dict) if name in kwargs]
+        fields = feature_extractor_dict | {name: kwargs.pop(name) for name in dict.fromkeys(replaced)}
+        if not returns_unused:
+            given = [name for name in kwargs if not name.startswith("_")]
+            refuse_unknown_arguments(f"{cls.__name__}.from_pretrained", given, [*known, *LOADING_ARGUMENTS])
+        others = {name: fields.pop(name) for name in list(fields) if name not in known}
+        for name in others:
+            if difflib.get_close_matches(name, known, n=1, cutoff=CLOSE):
+                raise ValueError(unknown_argument(cls.__name__, name, known))
+        processor = cls(**fields)
+        vars(processor).update({name: value for name, value in others.items() if name != "processor_class"})
+        return (processor, kwargs) if returns_unused else processor
 
     def to_dict(self) -> dict[str, Any]:
         """The content of preprocessor_config.json; names the class for the Auto classes."""
@@ -64,26 +125,6 @@ class SFTProcessor(SavedWithCode):
 
     auto_class_names = ("AutoFeatureExtractor", "AutoProcessor")
 
-    def __init__(self, **kwargs: Any) -> None:
-        self._refuse_near_misses(kwargs)
-        super().__init__(**kwargs)
-
     def to_dict(self) -> dict[str, Any]:
         """The content of preprocessor_config.json; names the class for AutoFeatureExtractor and AutoProcessor."""
         return super().to_dict() | {"processor_class": type(self).__name__}
-
-    @classmethod
-    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in Transformers, but refuses a `from_pretrained` override whose name is close to an argument's."""
-        cls._refuse_near_misses(key for key in kwargs if key not in feature_extractor_dict)
-        return super().from_dict(feature_extractor_dict, **kwargs)
-
-    @classmethod
-    def _refuse_near_misses(cls, names: Iterable[str]) -> None:
-        """Other names pass: Transformers hands on what it finds in saved files."""
-        parameters = inspect.signature(cls.__init__).parameters.values()
-        arguments = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "self"]
-        for name in names:
-            close = difflib.get_close_matches(name, arguments, n=1, cutoff=0.75)
-            if close:
-                raise ValueError(f"{cls.__name__} has no argument {name!r}; did you mean {close[0]!r}?")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers.feature_extraction_utils import BatchFeature
 
+from ..hub.arguments import refuses_unknown_arguments
 from ..hub.processing import SFTProcessor, prepared
 from ..hub.values import require_integer
 from ..nn.checks import IGNORED_LABEL
@@ -55,7 +56,8 @@ class SFTPointCloudProcessor(SFTProcessor):
         num_mesh_points: how many points to draw from a mesh that is passed as a path.
 
     Raises:
-        ValueError: for a value outside its range, and for an unknown argument whose name is close to one of these.
+        TypeError: for an unknown argument.
+        ValueError: for a value outside its range.
     """
 
     model_input_names = ["points", "normals", "point_features", "neighbor_index", "attention_mask"]
@@ -90,6 +92,7 @@ class SFTPointCloudProcessor(SFTProcessor):
         self.point_sampling = point_sampling
         self.num_mesh_points = int(num_mesh_points)
 
+    @refuses_unknown_arguments()
     def __call__(
         self,
         points: Any,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from transformers import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
 
+from ..hub.arguments import refuses_unknown_arguments
 from ..hub.processing import SavedWithCode, prepared
 from ..hub.values import require_integer
 
@@ -26,10 +27,12 @@ class SFTSequenceFeatureExtractor(SavedWithCode, SequenceFeatureExtractor):
         padding_value: what the padding is filled with, after normalization.
 
     Raises:
+        TypeError: for an unknown argument.
         ValueError: for a value outside its range.
     """
 
     model_input_names = ["input_features", "attention_mask"]
+    inherited_arguments = ("padding_side", "return_attention_mask")
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class SFTSequenceFeatureExtractor(SavedWithCode, SequenceFeatureExtractor):
             raise ValueError(f"std must be positive; got {self.std}. Leave out features that never change.")
         self.max_length = max_length
 
+    @refuses_unknown_arguments()
     def __call__(self, values: Any, return_tensors: str | None = None) -> BatchFeature:
         """Prepares one sequence or several.
 

@@ -136,7 +136,7 @@ def test_what_is_missing_or_does_not_fit_is_said(tmp_path):
         label(3)
     with pytest.raises(ValueError, match="Input 2 of the list: .*edge_index"):
         label([PATH, DOT, {"node_feat": [[0]], "edge_index": [[0], [7]]}], batch_size=2)
-    with pytest.raises(ValueError, match="has no argument 'top_k'"):
+    with pytest.raises(TypeError, match="has no argument `top_k`: it takes batch_size, num_workers"):
         label(PATH, top_k=2)
     with pytest.raises(ValueError, match="needs a SFTPointCloudProcessor|needs a SFTForPointCloud"):
         pipeline("point-cloud-classification", model=label.model, feature_extractor=label.feature_extractor)

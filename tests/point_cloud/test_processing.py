@@ -528,11 +528,6 @@ def test_batches_with_missing_or_unequal_parts_are_refused():
         ({"point_sampling": "fps"}, "point_sampling must be one of random, farthest"),
         ({"num_mesh_points": 0}, "num_mesh_points must be"),
         ({"num_mesh_points": 9.5}, "num_mesh_points must be"),
-        ({"point_samplings": "random"}, "'point_sampling'"),
-        ({"num_point": 5}, "'num_points'"),
-        ({"num_neighbours": 5}, "'num_neighbors'"),
-        ({"center": True}, "'do_center'"),
-        ({"normals": True}, "'use_normals'"),
     ],
 )
 def test_bad_constructor_arguments_are_refused(arguments, message, tmp_path):
