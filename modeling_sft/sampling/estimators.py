@@ -70,6 +70,23 @@ def mix_pairs(rows: Tensor, partner_rows: Tensor | None, sample: Sample, estimat
     return mixed if estimator == "soft" else rows.detach() + (mixed - mixed.detach())
 
 
+def mark_damage(sample: Sample, scores: Tensor, mask: Tensor) -> Sample:
+    """The sample, with NaN as weights where the score of a real token is NaN.
+
+    No comparison with NaN is true, so that damaged scores would choose no token at all, or any, and outputs, losses
+    and gradients would stay finite. NaN in the weights reaches all outputs of the row, on every device and in traces,
+    and costs no synchronisation; all slots are then in use, since those that are not are left out.
+
+    Args:
+        sample: what was chosen.
+        scores: `(B, S, N)` importance scores.
+        mask: `(B, N)` bool, `True` for real tokens.
+    """
+    damaged = (scores.isnan() & mask[:, None]).any(-1, keepdim=True)
+    weights = scores.new_ones(sample.indices.shape) if sample.weights is None else sample.weights
+    return sample._replace(valid=sample.valid | damaged, weights=weights.masked_fill(damaged, torch.nan))
+
+
 def _at(scores: Tensor, indices: Tensor) -> Tensor:
     """Scores of the tokens at indices; an unused slot gets the score of the first token."""
     return scores.gather(-1, indices.clamp(min=0))

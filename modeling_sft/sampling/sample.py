@@ -12,7 +12,8 @@ class Sample(NamedTuple):
     Attributes:
         indices: `(B, S, K)` long, the token of each slot; -1 in unused slots. `N + e` is extra token e.
         valid: `(B, S, K)` bool, `True` for slots in use.
-        weights: `(B, S, K)` float, weight of the sampled token in its mixture, or its gate; `None` for plain tokens.
+        weights: `(B, S, K)` float, weight of the sampled token in its mixture, or its gate; `None`, or 1, for plain
+            tokens, and NaN where importance scores are NaN.
         partners: `(B, S, K)` long, the unselected token paired with each slot, or -1; `None` without pairs.
         extra_tokens: `(S, E, D)` float, the states of the extra tokens; `None` if there are none.
     """

@@ -13,7 +13,7 @@ from transformers.utils import logging
 from transformers.utils.generic import maybe_autocast
 
 from ..configuration_sft import SFTEncoderConfig
-from .estimators import ESTIMATORS, uniform_partners
+from .estimators import ESTIMATORS, mark_damage, uniform_partners
 from .sample import Sample, Selector
 from .selection import systematic_selection, topk_selection
 
@@ -92,7 +92,7 @@ class SFTSampler(nn.Module):
             relation_inputs: inputs that a selector of `set_sampler` may use, such as the points of a cloud.
 
         Returns:
-            The sample, and the importance scores `(B, S, N + E)`.
+            The sample, and the importance scores `(B, S, N + E)`. Rows whose scores hold NaN have NaN as weights.
         """
         scores, content = self._project(hidden_states)
         mask = F.pad(mask, (0, self.config.num_extra_tokens), value=True)
@@ -104,6 +104,7 @@ class SFTSampler(nn.Module):
                 sample = self._random_sample(scores, content, mask, k, noise)
             else:
                 sample = self._deterministic_sample(scores, content, mask, k, noise)
+        sample = mark_damage(sample, scores, mask)
         # Pass the extra tokens on now: a tool that offloads weights has them in place during this call only.
         return sample._replace(extra_tokens=self.extra_tokens), scores
 
