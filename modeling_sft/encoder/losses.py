@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from ..nn.checks import can_check_values, check_shape
+from ..nn.checks import IGNORED_LABEL, can_check_values, check_classes, check_shape, check_shares, is_present
 
 
 def resolve_problem_type(config: PreTrainedConfig, labels: Tensor) -> str:
@@ -15,6 +15,29 @@ def resolve_problem_type(config: PreTrainedConfig, labels: Tensor) -> str:
     if config.num_labels == 1:
         return "regression"
     return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+
+
+def check_labels(labels: Tensor, config: PreTrainedConfig) -> None:
+    """Check that labels have values that a model's classification or regression can learn.
+
+    Losses check those of the CPU alone: elsewhere, looking at values would wait for the device. Collators check all.
+
+    Args:
+        labels: as for [`classification_loss`].
+        config: gives `problem_type` and `num_labels`.
+
+    Raises:
+        ValueError: a class is out of range, or one of several labels outside [0, 1]; -100 and NaN are missing.
+    """
+    problem_type = resolve_problem_type(config, labels)
+    remedy = (
+        f'`problem_type` is "{problem_type}": write 0 and 1 in place of -1 and 1, or set `problem_type="regression"` '
+        "for numbers."
+    )
+    if problem_type == "single_label_classification":
+        check_classes("labels", labels, int(config.num_labels or 0), remedy)
+    elif problem_type != "regression":
+        check_shares("labels", labels, remedy)
 
 
 def classification_loss(
@@ -27,7 +50,7 @@ def classification_loss(
     Args:
         logits: `(..., num_labels)`.
         labels: `(...)` long for single-label classification; `(..., num_labels)` float otherwise, or `(...)` for a
-            single target.
+            single target. Several labels lie in [0, 1]; where values are not checked, others make the loss NaN.
         config: gives `problem_type` and `num_labels`.
         num_items_in_batch: labels over all accumulated batches, which the sum is divided by instead; Trainer gives it
             so that gradient accumulation equals one large batch.
@@ -46,22 +69,31 @@ def classification_loss(
             f"`labels` has shape {tuple(labels.shape)}: {problem_type} with {config.num_labels} labels needs "
             f"{tuple(expected)}."
         )
+    if can_check_values(labels):
+        check_labels(labels, config)
     labels = labels.to(logits.device)
     if single_label:
-        return class_loss("labels", logits, labels, num_items_in_batch)
-    present = ~labels.isnan()
+        return _cross_entropy(logits, labels, num_items_in_batch)
     if problem_type != "regression":
-        present &= labels != -100
+        return _binary_loss(logits, labels, num_items_in_batch)
+    present = ~labels.isnan()
     targets = torch.where(present, labels, 0).to(logits.dtype)
-    if problem_type == "regression":
-        each = F.mse_loss(logits, targets, reduction="none")
-    else:
-        each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    each = F.mse_loss(logits, targets, reduction="none")
+    return _mean(torch.where(present, each, 0.0).sum(), present, num_items_in_batch)
+
+
+def _binary_loss(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+    """Binary cross-entropy of targets in [0, 1] that are present; NaN if another one is."""
+    present = is_present(labels)
+    targets = torch.where(present, labels, 0).to(logits.dtype)
+    # Where values are not checked, a target out of range would train towards a loss of minus infinity.
+    targets = targets.masked_fill((targets < 0) | (targets > 1), torch.nan)
+    each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return _mean(torch.where(present, each, 0.0).sum(), present, num_items_in_batch)
 
 
 def class_loss(name: str, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-    """Cross-entropy averaged over the labels present, -100 counting as missing.
+    """Cross-entropy averaged over the labels present, -100 and NaN counting as missing.
 
     Args:
         name: of the argument that holds the labels, for messages.
@@ -72,11 +104,16 @@ def class_loss(name: str, logits: Tensor, labels: Tensor, num_items_in_batch: Te
     Raises:
         ValueError: labels out of range.
     """
-    logits, labels = logits.to(torch.promote_types(logits.dtype, torch.float32)), labels.to(logits.device)
-    present = labels != -100
-    if can_check_values(labels) and bool((present & ((labels < 0) | (labels >= logits.shape[-1]))).any()):
-        raise ValueError(f"`{name}` must be -100 (missing) or from 0 to {logits.shape[-1] - 1}.")
-    total = F.cross_entropy(logits.flatten(0, -2), labels.flatten().long(), ignore_index=-100, reduction="sum")
+    if can_check_values(labels):
+        check_classes(name, labels, logits.shape[-1])
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return _cross_entropy(logits, labels.to(logits.device), num_items_in_batch)
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+    present = is_present(labels)
+    targets = torch.where(present, labels, IGNORED_LABEL).flatten().long()
+    total = F.cross_entropy(logits.flatten(0, -2), targets, ignore_index=IGNORED_LABEL, reduction="sum")
     return _mean(total, present, num_items_in_batch)
 
 
@@ -115,13 +152,9 @@ def link_loss(logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int |
         ValueError: the labels' shape or values do not fit.
     """
     check_shape("labels", labels, tuple(logits.shape), "one entry per pair")
-    present = labels != -100
-    if can_check_values(labels) and bool((present & (labels != 0) & (labels != 1)).any()):
-        raise ValueError("`labels` must be -100 (missing) or from 0 to 1.")
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    targets = torch.where(present, labels, 0).to(logits.dtype)
-    each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return _mean(torch.where(present, each, 0.0).sum(), present, num_items_in_batch)
+    if can_check_values(labels):
+        check_classes("labels", labels, 2)
+    return _binary_loss(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, num_items_in_batch)
 
 
 def _mean(total: Tensor, present: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:

@@ -62,6 +62,31 @@ def check_neighbors(neighbor_index: Tensor, mask: Tensor) -> None:
             )
 
 
+def check_classes(name: str, labels: Tensor, count: int, remedy: str = "") -> None:
+    """Raise a ValueError unless labels are whole numbers below `count`, or missing; looks at values on any device."""
+    wrong = (labels < 0) | (labels >= count)
+    if labels.is_floating_point():
+        wrong |= labels != labels.round()
+    _refuse_labels(name, labels, wrong, f"-100 (missing) or from 0 to {count - 1}", remedy)
+
+
+def check_shares(name: str, labels: Tensor, remedy: str = "") -> None:
+    """Raise a ValueError unless labels lie in [0, 1], or are missing; looks at values on any device."""
+    _refuse_labels(name, labels, (labels < 0) | (labels > 1), "-100 or NaN (missing) or from 0 to 1", remedy)
+
+
+def is_present(labels: Tensor) -> Tensor:
+    """Where labels are neither -100 nor NaN."""
+    return (labels != IGNORED_LABEL) & ~labels.isnan()
+
+
+def _refuse_labels(name: str, labels: Tensor, wrong: Tensor, rule: str, remedy: str) -> None:
+    wrong = wrong & is_present(labels)
+    if bool(wrong.any()):
+        found, row = labels[wrong][0].item(), int(wrong.nonzero()[0, 0])
+        raise ValueError(f"`{name}` must be {rule}: got {found} (first in row {row}). {remedy}".rstrip())
+
+
 def resolve_mask(attention_mask: Tensor | None, reference: Tensor) -> Tensor:
     """The attention mask as bool `(B, N)`; all tokens of `reference` (B, N, ...) without one.
 

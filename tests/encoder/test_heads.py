@@ -7,7 +7,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from modeling_sft import SFTConfig, SFTGraphConfig, SFTPointCloudConfig
 from modeling_sft.encoder.heads import SFTPooling
-from modeling_sft.encoder.losses import classification_loss
+from modeling_sft.encoder.losses import check_labels, classification_loss, link_loss, token_classification_loss
 
 
 def config(**changes):
@@ -95,6 +95,64 @@ def test_misfitting_labels_raise():
         classification_loss(logits, torch.tensor([0, 1, 2, 3]), config(num_labels=3))
     with pytest.raises(ValueError, match="`labels` has shape"):
         classification_loss(logits, torch.zeros(4, 2), config(num_labels=3))
+
+
+NAN = float("nan")
+REMEDY = 'write 0 and 1 in place of -1 and 1, or set `problem_type="regression"` for numbers'
+MISFITS = [
+    (None, [[1.0, -1.0, 1.0], [0.0, 1.0, 0.0]], '-1.0 .first in row 0.*`problem_type` is "multi_label_cl'),
+    (None, [[1.0, 0.0, NAN], [0.0, 2.5, -100.0]], '2.5 .first in row 1.*`problem_type` is "multi_label_cl'),
+    ("multi_label_classification", [[1, 0, -100], [0, 1, -1]], '-1 .first in row 1.*is "multi_label_cl'),
+    ("single_label_classification", [-1, 1], 'from 0 to 2: got -1 .first in row 0.*is "single_label_cl'),
+    ("single_label_classification", [NAN, 3.0], 'from 0 to 2: got 3.0 .first in row 1.*is "single_label_cl'),
+    ("single_label_classification", [-100.0, 0.5], "from 0 to 2: got 0.5 .first in row 1"),
+]
+
+
+@pytest.mark.parametrize(("problem", "labels", "message"), MISFITS)
+def test_labels_out_of_range_raise_with_the_remedy(problem, labels, message):
+    settings, labels = config(num_labels=3, problem_type=problem), torch.tensor(labels)
+    with pytest.raises(ValueError, match=f"^`labels` must be .*{message}.*") as caught:
+        classification_loss(torch.zeros(2, 3), labels, settings)
+    assert REMEDY in str(caught.value)
+    with pytest.raises(ValueError, match=message):
+        check_labels(labels, settings)
+    with pytest.raises(ValueError, match=message):
+        rows = labels[:, None].expand(-1, 4, *labels.shape[1:])
+        token_classification_loss(torch.zeros(2, 4, 3), rows, torch.arange(4) < torch.tensor([[4], [2]]), settings)
+
+
+def test_labels_that_are_missing_or_targets_of_regression_pass():
+    logits, numbers = torch.randn(2, 3), torch.tensor([[-1.0, 7.0, -100.0], [NAN, 0.0, 1.0]])
+    present = ~numbers.isnan()
+    expected = F.mse_loss(logits[present], numbers[present])
+    loss = classification_loss(logits, numbers, config(num_labels=3, problem_type="regression"))
+    torch.testing.assert_close(loss, expected)
+    single = config(num_labels=3, problem_type="single_label_classification")
+    expected = F.cross_entropy(logits[:1], torch.tensor([2]))
+    for missing in (NAN, -100.0):
+        torch.testing.assert_close(classification_loss(logits, torch.tensor([2.0, missing]), single), expected)
+    # Padding counts as missing whatever the type of the labels.
+    mask = torch.tensor([[True, True], [True, False]])
+    labels = torch.tensor([[2.0, 0.0], [1.0, 99.0]])
+    tokens = torch.randn(2, 2, 3)
+    expected = F.cross_entropy(tokens[mask], labels[mask].long())
+    torch.testing.assert_close(token_classification_loss(tokens, labels, mask, single), expected)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, 2.0])
+def test_where_values_are_not_looked_at_targets_out_of_range_give_nan(wrong):
+    logits, labels = torch.randn(2, 3, requires_grad=True), torch.tensor([[1.0, wrong, NAN], [0.0, 1.0, -100.0]])
+    settings = config(num_labels=3)
+    losses = (
+        lambda labels: classification_loss(logits, labels, settings),
+        lambda labels: link_loss(logits, labels),
+    )
+    for loss in losses:
+        traced = torch.compile(loss, backend="eager", fullgraph=True)
+        assert traced(labels).isnan()
+        right = labels.masked_fill(labels == wrong, 0.5)
+        assert traced(right).isfinite()
 
 
 def test_no_label_present_gives_zero_and_finite_gradients():
