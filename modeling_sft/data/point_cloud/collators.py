@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedConfig
 
+from ...encoder.losses import check_labels
 from ...point_cloud.processing import SFTPointCloudProcessor
 
 
@@ -15,11 +17,15 @@ class PointCloudCollator:
     Args:
         processor: its `pad` joins the clouds.
         with_category: pass the shape category on to the model, which must have `num_categories`.
+        config: of the model; with it, values of labels are checked, which models do on the CPU alone.
     """
 
-    def __init__(self, processor: SFTPointCloudProcessor, with_category: bool = False) -> None:
+    def __init__(
+        self, processor: SFTPointCloudProcessor, with_category: bool = False, config: PreTrainedConfig | None = None
+    ) -> None:
         self.processor = processor
         self.with_category = with_category
+        self.config = config
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Joins items.
@@ -33,8 +39,8 @@ class PointCloudCollator:
             `point_labels`, (B, N): int64 for integers, float32 for floats; and `category` (B,) int64.
 
         Raises:
-            ValueError: if some items have labels and some have not, if labels differ in shape, if a category is
-                missing, or as `SFTPointCloudProcessor.pad`.
+            ValueError: if some items have labels and some have not, if labels differ in shape or the model cannot
+                learn them, if a category is missing, or as `SFTPointCloudProcessor.pad`.
         """
         batch = dict(self.processor.pad(items, return_tensors="pt"))
         labeled = ["labels" in item for item in items]
@@ -48,6 +54,8 @@ class PointCloudCollator:
                 raise ValueError(f"labels differ in shape: {sorted({label.shape for label in labels})}.")
             stacked = torch.from_numpy(np.stack(labels))
             batch["labels"] = stacked.float() if stacked.is_floating_point() else stacked.long()
+        if "labels" in batch and self.config is not None:
+            check_labels(batch["labels"], self.config)
         if self.with_category:
             lacking = [position for position, item in enumerate(items) if item.get("category") is None]
             if lacking:

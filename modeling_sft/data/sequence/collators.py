@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from ...encoder.losses import check_labels
 from ...hub.values import require_integer
 from ...nn.checks import IGNORED_LABEL
 from .datasets import SequenceProcessor
@@ -19,12 +20,19 @@ class SequenceCollator:
     Args:
         processor: the tokenizer, whose <pad> fills the padding, or the feature extractor, whose `padding_value` does.
         pad_to_multiple_of: pad further, to a multiple of this many tokens; None does not.
+        config: of a model that classifies or predicts numbers; with it, values of labels are checked, which models do
+            on the CPU alone.
 
     Raises:
         ValueError: for a tokenizer without a padding token, or a bad `pad_to_multiple_of`.
     """
 
-    def __init__(self, processor: SequenceProcessor, pad_to_multiple_of: int | None = None) -> None:
+    def __init__(
+        self,
+        processor: SequenceProcessor,
+        pad_to_multiple_of: int | None = None,
+        config: PreTrainedConfig | None = None,
+    ) -> None:
         require_integer("pad_to_multiple_of", pad_to_multiple_of, 1, or_none="for no further padding")
         if isinstance(processor, PreTrainedTokenizerBase):
             if processor.pad_token_id is None:
@@ -34,6 +42,7 @@ class SequenceCollator:
             self._padding = {"input_features": processor.padding_value}
         self.processor = processor
         self.pad_to_multiple_of = pad_to_multiple_of
+        self.config = config
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Joins items.
@@ -51,7 +60,7 @@ class SequenceCollator:
 
         Raises:
             ValueError: for an empty list, items that differ in their inputs, some without labels, or labels that
-                differ in shape.
+                differ in shape or that the model cannot learn.
         """
         if len(items) == 0:
             raise ValueError("items is empty; pass at least one item.")
@@ -77,6 +86,8 @@ class SequenceCollator:
                 raise ValueError(f"labels differ in shape: {sorted({label.shape for label in labels})}.")
             joined = torch.from_numpy(self._padded(labels, IGNORED_LABEL) if per_token else np.stack(labels))
             batch["labels"] = joined.float() if joined.is_floating_point() else joined.long()
+            if self.config is not None:
+                check_labels(batch["labels"], self.config)
         return batch
 
     def _gather(self, items: Sequence[Mapping[str, Any]], name: str) -> list[NDArray[Any]]:

@@ -79,7 +79,7 @@ class GraphTask(Task):
         return PreparedGraphs(rows, processor, flip_signs=True, seed=seed)
 
     def build_collator(self, processor: Any, config: PreTrainedConfig) -> Callable[[Any], dict]:
-        return GraphCollator(processor)
+        return GraphCollator(processor, config)
 
 
 @register_task

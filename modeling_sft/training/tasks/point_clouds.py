@@ -90,7 +90,7 @@ class PointCloudTask(Task):
         return PreparedPointClouds(rows, processor, augmentation=augmentation, seed=seed, target=self.target)
 
     def build_collator(self, processor: Any, config: PreTrainedConfig) -> Callable[[list[dict]], dict]:
-        return PointCloudCollator(processor, with_category=getattr(config, "num_categories", 0) > 0)
+        return PointCloudCollator(processor, getattr(config, "num_categories", 0) > 0, config)
 
 
 @register_task

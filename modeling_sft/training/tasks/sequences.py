@@ -108,7 +108,7 @@ class SequenceTask(Task):
         return PreparedSequences(rows, processor, pair=self.pair)
 
     def build_collator(self, processor: Any, config: PreTrainedConfig) -> Callable[[Any], dict]:
-        return SequenceCollator(processor)
+        return SequenceCollator(processor, config=config)
 
 
 @register_task
@@ -185,6 +185,10 @@ class MaskedLanguageModelingTask(SequenceTask):
 
     def prepare_training(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
         return EpochMasks(ChunkedText(rows, processor, processor.model_max_length), processor, seed, augmentation)
+
+    def build_collator(self, processor: Any, config: PreTrainedConfig) -> Callable[[Any], dict]:
+        # The labels are tokens that the tokenizer made, and no classes of the configuration.
+        return SequenceCollator(processor)
 
     def preprocess_logits(self, config: PreTrainedConfig) -> Callable[[Any, Any], Any] | None:
         def score(logits: Any, labels: Any) -> Any:
