@@ -17,7 +17,7 @@ SAVED_FIELDS = ("feature_extractor_type", "processor_class", "auto_map")
 # What Transformers reads, or leaves behind, of the arguments of `from_pretrained`.
 LOADING_ARGUMENTS = (
     *("cache_dir", "force_download", "proxies", "subfolder", "token", "local_files_only", "revision"),
-    *("trust_remote_code", "code_revision", "use_fast", "return_unused_kwargs"),
+    *("trust_remote_code", "code_revision", "use_fast"),
 )
 # From this similarity on, an unknown field of a file is a misspelt one, and not one of another release.
 CLOSE = 0.75

@@ -156,7 +156,7 @@ def test_labels_of_each_kind_train_a_model():
 
     classes = batch([2, 0, -100])
     assert classes["labels"].tolist() == [2, 0, -100]
-    targets = batch([[0.5, np.nan, 1.0], [0.0, 1.0, 2.0], [1.0, 1.0, np.nan]])
+    targets = batch([[0.5, np.nan, 1.0], [0.0, 1.0, 0.2], [1.0, 1.0, np.nan]])
     assert targets["labels"].dtype == torch.float32 and targets["labels"].isnan().sum() == 2
     nodes = batch([[0, 1, 2, 0, 1], [2], [1, -100, 1]])
     assert nodes["labels"].tolist() == [[0, 1, 2, 0, 1], [2, -100, -100, -100, -100], [1, -100, 1, -100, -100]]
