@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
-from modeling_sft.encoder.losses import classification_loss
+from modeling_sft.encoder.losses import classification_loss, share_of_step
 from modeling_sft.encoder.outputs import SFTClassifierOutput
 from modeling_sft.hub.optional import import_optional
 
@@ -155,7 +155,8 @@ class PointCloudBaseline(PreTrainedModel):
         logits = self.model(points, features)
         loss = None
         if labels is not None:
-            loss = classification_loss(logits, labels, self.config, kwargs.get("num_items_in_batch"))
+            loss = classification_loss(logits, labels, self.config)
+            loss = share_of_step(loss, labels, kwargs.get("num_items_in_batch"))
         return SFTClassifierOutput(loss=loss, logits=logits)
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
 from modeling_sft.encoder.heads import SFTClassificationHead
-from modeling_sft.encoder.losses import classification_loss
+from modeling_sft.encoder.losses import classification_loss, share_of_step
 from modeling_sft.encoder.outputs import SFTClassifierOutput
 from modeling_sft.nn.checks import check_finite, check_range, check_shape, resolve_mask
 from modeling_sft.nn.initialization import start_with_unit_variance
@@ -97,7 +97,8 @@ class SequenceBaseline(PreTrainedModel):
         """Logits and, with labels, the loss."""
         loss = None
         if labels is not None:
-            loss = classification_loss(logits, labels, self.config, kwargs.get("num_items_in_batch"))
+            loss = classification_loss(logits, labels, self.config)
+            loss = share_of_step(loss, labels, kwargs.get("num_items_in_batch"))
         return SFTClassifierOutput(loss=loss, logits=logits)
 
 

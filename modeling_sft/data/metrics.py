@@ -16,7 +16,7 @@ def classification_metrics(predictions: ArrayLike, labels: ArrayLike, num_labels
 
     Args:
         predictions: (n,) class ids, or (n, num_labels) logits.
-        labels: (n,) class ids.
+        labels: (n,) class ids, -100 for rows that do not count.
         num_labels: the number of classes.
 
     Returns:
@@ -24,7 +24,7 @@ def classification_metrics(predictions: ArrayLike, labels: ArrayLike, num_labels
         `labels` of the share of correct rows of the class; both between 0 and 1.
 
     Raises:
-        ValueError: for empty input, different lengths, NaN logits, or class ids outside [0, num_labels).
+        ValueError: for no row that counts, different lengths, NaN logits, or class ids outside [0, num_labels).
     """
     metrics = import_optional("sklearn.metrics", "pointclouds")
     predicted, expected = np.asarray(predictions), np.asarray(labels)
@@ -39,6 +39,10 @@ def classification_metrics(predictions: ArrayLike, labels: ArrayLike, num_labels
             f"predictions must have shape ({len(expected)},) or ({len(expected)}, {num_labels}) to match labels; got "
             f"{predicted.shape}."
         )
+    counted = expected != IGNORED_LABEL
+    if not counted.any():
+        raise ValueError(f"labels are all {IGNORED_LABEL}.")
+    predicted, expected = predicted[counted], expected[counted]
     for name, values in (("predictions", predicted), ("labels", expected)):
         if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= num_labels:
             raise ValueError(f"{name} must hold integers from 0 to {num_labels - 1}; got {np.unique(values)[:5]} ...")
@@ -147,16 +151,20 @@ def regression_metrics(predictions: ArrayLike, labels: ArrayLike) -> dict[str, f
     """Errors of predicted numbers.
 
     Args:
-        predictions, labels: (n,) or (n, 1) finite numbers.
+        predictions: (n,) or (n, 1) finite numbers.
+        labels: likewise, NaN for rows that do not count.
 
     Returns:
         "mean_absolute_error" and "root_mean_squared_error", in units of the labels, and "r2", the share of the
         variance explained.
 
     Raises:
-        ValueError: for empty input, different lengths, or numbers that are not finite.
+        ValueError: for no row that counts, different lengths, or numbers that are not finite.
     """
     guessed, expected = np.asarray(predictions, np.float64).reshape(-1), np.asarray(labels, np.float64).reshape(-1)
+    if len(guessed) == len(expected):
+        counted = ~np.isnan(expected)
+        guessed, expected = guessed[counted], expected[counted]
     metrics = import_optional("sklearn.metrics", "sequences")
     return {
         "mean_absolute_error": float(metrics.mean_absolute_error(expected, guessed)),

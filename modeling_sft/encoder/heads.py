@@ -6,7 +6,7 @@ from transformers.activations import ACT2FN
 
 from ..configuration_sft import SFTEncoderConfig
 from ..nn.initialization import unit_variance_linear
-from .losses import classification_loss, token_classification_loss
+from .losses import classification_loss, share_of_step, token_classification_loss
 from .outputs import SFTClassifierOutput, SFTModelOutput
 
 
@@ -109,7 +109,7 @@ def answer(
         mask: `(B, N)` bool.
         labels: as in [`classification_loss`] and [`token_classification_loss`], or `None`.
         config: gives `problem_type` and `num_labels`.
-        num_items_in_batch: as in [`classification_loss`].
+        num_items_in_batch: as in [`share_of_step`].
 
     Raises:
         ValueError: the labels' shape or values do not fit.
@@ -117,7 +117,9 @@ def answer(
     logits = head(outputs.last_hidden_state, mask)
     loss = None
     if labels is not None and head.labels_tokens:
-        loss = token_classification_loss(logits, labels, mask, config, num_items_in_batch)
+        loss = token_classification_loss(logits, labels, mask, config)
     elif labels is not None:
-        loss = classification_loss(logits, labels, config, num_items_in_batch)
+        loss = classification_loss(logits, labels, config)
+    if loss is not None and labels is not None:
+        loss = share_of_step(loss, labels, num_items_in_batch)
     return SFTClassifierOutput.of(outputs, logits, loss)

@@ -10,7 +10,7 @@ from transformers.utils.output_capturing import capture_outputs
 from ..configuration_sft import SFTGraphConfig
 from ..encoder.encoder import SFTEncoder
 from ..encoder.heads import SFTClassificationHead, SFTTokenHead, answer
-from ..encoder.losses import classification_loss, link_loss
+from ..encoder.losses import classification_loss, link_loss, share_of_step
 from ..encoder.outputs import SFTClassifierOutput, SFTModelOutput
 from ..encoder.pretrained import FORWARD_OPTIONS, SFTPreTrainedModel
 from ..hub.arguments import refuses_unknown_arguments
@@ -242,7 +242,8 @@ class SFTForGraphClassification(SFTGraphLabelModel):
         loss = None
         if labels is not None:
             targets = labels[:, None] if labels.dim() == 1 and logits.shape[1] == 1 else labels
-            loss = classification_loss(logits, (targets.to(logits) - mean) / scale, self.config, num_items_in_batch)
+            loss = classification_loss(logits, (targets.to(logits) - mean) / scale, self.config)
+            loss = share_of_step(loss, labels, num_items_in_batch)
         return SFTClassifierOutput.of(outputs, logits * scale + mean, loss)
 
 
@@ -320,7 +321,9 @@ class SFTForLinkPrediction(SFTGraphPreTrainedModel):
         first, second = states.gather(1, index).unflatten(1, (-1, 2)).unbind(2)
         pair = torch.cat([first, second, first * second], dim=-1)
         logits = self.out_proj(self.activation(self.dense(pair))).squeeze(-1)
-        loss = None if labels is None else link_loss(logits, labels, num_items_in_batch)
+        loss = None
+        if labels is not None:
+            loss = share_of_step(link_loss(logits, labels), labels, num_items_in_batch)
         return SFTClassifierOutput.of(outputs, logits, loss)
 
 

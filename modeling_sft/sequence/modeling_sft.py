@@ -10,7 +10,7 @@ from transformers.utils.output_capturing import capture_outputs
 from ..configuration_sft import SFTConfig
 from ..encoder.encoder import SFTEncoder
 from ..encoder.heads import SFTClassificationHead, SFTTokenHead, answer
-from ..encoder.losses import class_loss
+from ..encoder.losses import class_loss, share_of_step
 from ..encoder.outputs import SFTClassifierOutput, SFTModelOutput, SFTQuestionAnsweringOutput, recorded
 from ..encoder.pretrained import FORWARD_OPTIONS, SFTPreTrainedModel
 from ..hub.arguments import refuses_unknown_arguments
@@ -281,8 +281,8 @@ class SFTForMaskedLM(SFTSequencePreTrainedModel):
         loss = None
         if labels is not None:
             check_shape("labels", labels, tuple(logits.shape[:2]), "one token id per token")
-            labels = labels.masked_fill(~resolve_mask(attention_mask, logits), -100)
-            loss = class_loss("labels", logits, labels, num_items_in_batch)
+            tokens = labels.masked_fill(~resolve_mask(attention_mask, logits), -100)
+            loss = share_of_step(class_loss("labels", logits, tokens), labels, num_items_in_batch)
         return SFTClassifierOutput.of(outputs, logits, loss)
 
 

@@ -1,7 +1,7 @@
-"""Trainer with an own learning rate and own gradient clipping for the importance scorers."""
+"""Trainer that counts labels as the losses do, with an own learning rate and clipping for importance scorers."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -10,6 +10,8 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 from ..data.batch_samplers import SortedStepBatchSampler, TokenBudgetBatchSampler
+from ..encoder.losses import present_labels
+from ..nn.checks import IGNORED_LABEL
 from .recipe import ImportanceScorerSettings
 
 SCORER_NAME_PART = ".sampler."
@@ -117,6 +119,41 @@ class SFTTrainer(Trainer):
             persistent_workers=self.args.dataloader_persistent_workers,
         )
         return self.accelerator.prepare(loader)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, torch.Tensor | int | None]:
+        """The batches of a step, and the number of their labels that are present; Trainer's number counts NaN too."""
+        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if count is None:
+            return batches, count
+        found = sum(self._count_labels(batch["labels"]) for batch in batches)
+        assert isinstance(found, torch.Tensor)
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            found = self.accelerator.gather(found.to(device)[None]).sum(0)
+        present, counted = found.clamp(min=1).to(device)
+        return batches, count * present / counted
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Trainer's, each batch being weighted by its labels that are present (see [`share_of_step`])."""
+        labels = inputs.get("labels")
+        if num_items_in_batch is not None and labels is not None:
+            # The model weights a batch by all its labels: of these, so many stand for one that is present.
+            present, counted = self._count_labels(labels).clamp(min=1)
+            num_items_in_batch = num_items_in_batch * counted / present
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def _count_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """The number of labels that are present, and of those that Trainer counts."""
+        config: Any = getattr(self.model, "config", None)
+        present = present_labels(labels, config)
+        return torch.stack([present.sum(), (labels != IGNORED_LABEL).sum()])
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Names of the parameters with weight decay: Trainer's, less scalars, vectors and relation projections."""

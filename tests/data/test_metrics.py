@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from modeling_sft.data import classification_metrics, restricted_argmax, segmentation_metrics
+from modeling_sft.data.graph.metrics import mean_roc_auc
+from modeling_sft.data.metrics import regression_metrics
 
 
 def test_values_by_hand():
@@ -17,6 +19,13 @@ def test_values_by_hand():
 
 def test_a_predicted_class_that_does_not_occur_counts_as_an_error_only():
     assert classification_metrics([2, 0, 0, 1], [0, 0, 0, 1], 3)["mean_class_accuracy"] == pytest.approx(5 / 6)
+
+
+def test_rows_without_a_label_do_not_count():
+    assert classification_metrics([2, 0, 0, 1], [-100, 0, 0, 1], 3) == classification_metrics([0, 0, 1], [0, 0, 1], 3)
+    assert regression_metrics([9.0, 1.0, 2.0], [np.nan, 1.5, -100.0]) == regression_metrics([1.0, 2.0], [1.5, -100.0])
+    scores, labels = np.array([[0.1], [0.9], [0.4], [0.3]]), np.array([[0.0], [1.0], [1.0], [-100.0]])
+    assert mean_roc_auc(scores, labels) == mean_roc_auc(scores, np.where(labels == -100, np.nan, labels)) == 1.0
 
 
 def test_logits_and_perfect_predictions():
@@ -32,7 +41,8 @@ def test_logits_and_perfect_predictions():
         (np.zeros((2, 4)), [0, 1], "predictions must have shape"),
         (np.full((2, 3), np.nan), [0, 1], "NaN"),
         ([0, 3], [0, 1], "predictions must hold integers"),
-        ([0, 1], [0, -100], "labels must hold integers"),
+        ([0, 1], [0, -1], "labels must hold integers"),
+        ([0, 1], [-100, -100], "labels are all -100"),
         ([0.0, 1.0], [0, 1], "predictions must hold integers"),
     ],
 )

@@ -68,7 +68,13 @@ class Case(NamedTuple):
         with torch.no_grad():
             return (self.model if model is None else model).eval()(**self.batch()).logits
 
-    def trainer(self, folder: Path, model: nn.Module | None = None, **arguments: Any) -> Trainer:
+    def trainer(
+        self,
+        folder: Path,
+        model: nn.Module | None = None,
+        trainer_class: type[Trainer] = Trainer,
+        **arguments: Any,
+    ) -> Trainer:
         """Trainer of `model` on CPU; `arguments` are fields of TrainingArguments."""
         fields: dict[str, Any] = {
             "per_device_train_batch_size": len(self.rows),
@@ -81,7 +87,7 @@ class Case(NamedTuple):
             "use_cpu": True,
             "dataloader_pin_memory": False,
         }
-        return Trainer(
+        return trainer_class(
             model=self.model if model is None else model,
             args=TrainingArguments(str(folder), **(fields | arguments)),
             train_dataset=self.rows,
@@ -114,6 +120,26 @@ def make_case(kind: str, dtype: torch.dtype = torch.float32, per_token: bool = F
         return batch | {"labels": torch.stack(labels)}
 
     return Case(model, rows, collate)
+
+
+def make_case_with_missing_labels(kind: str, problem_type: str, rows: Sequence[int] = range(12)) -> Case:
+    """As [`make_case`] in float64, with five labels or targets for each example, of which three in four are NaN.
+
+    In regression, one of those present is -100.
+    """
+    case = make_case(kind, torch.float64, problem_type=problem_type)
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randn(12, NUM_LABELS, generator=generator, dtype=torch.float64)
+    targets[3, 1] = -100.0
+    if problem_type == "multi_label_classification":
+        targets = (targets > 0).double()
+    # Unevenly: some examples have all labels, and some have none.
+    order = (torch.rand(12, NUM_LABELS, generator=generator) + torch.arange(12)[:, None] % 4).flatten().argsort()
+    missing = order.argsort().view(12, NUM_LABELS) >= 15
+    missing[3, 1] = False
+    for row, labels in zip(case.rows, targets.masked_fill(missing, torch.nan), strict=True):
+        row["labels"] = labels
+    return case._replace(rows=[case.rows[number] for number in rows])
 
 
 def losses(trainer: Trainer) -> list[float]:

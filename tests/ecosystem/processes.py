@@ -8,8 +8,9 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from ecosystem.cases import KINDS, make_case, weights
+from ecosystem.cases import KINDS, make_case, make_case_with_missing_labels, weights
 from modeling_sft.training.processes import leave_together
+from modeling_sft.training.trainer import SFTTrainer
 
 STEP = {"optim": "sgd", "learning_rate": 0.5, "max_grad_norm": 0, "max_steps": 2}
 
@@ -22,6 +23,15 @@ def train_in_parallel(kind: str, folder: Path) -> None:
     trainer.train()
     if trainer.is_world_process_zero():
         torch.save(weights(case.model), folder / f"{kind}-trained.pt")
+
+
+def train_with_missing_labels(folder: Path) -> None:
+    """Two steps of SFTTrainer on half of the examples in each process, whose labels are mostly missing."""
+    case = make_case_with_missing_labels("sequence", "regression")
+    trainer = case.trainer(folder, trainer_class=SFTTrainer, per_device_train_batch_size=6, **STEP)
+    trainer.train()
+    if trainer.is_world_process_zero():
+        torch.save(weights(case.model), folder / "missing-trained.pt")
 
 
 def differentiate_sharded(kind: str, folder: Path) -> None:
@@ -45,5 +55,6 @@ if __name__ == "__main__":
     for each in KINDS:
         train_in_parallel(each, Path(sys.argv[1]))
         differentiate_sharded(each, Path(sys.argv[1]))
+    train_with_missing_labels(Path(sys.argv[1]))
     leave_together()
     dist.destroy_process_group()

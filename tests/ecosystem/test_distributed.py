@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ecosystem.cases import KINDS, make_case, weights
+from ecosystem.cases import KINDS, make_case, make_case_with_missing_labels, weights
 from ecosystem.processes import STEP
+from modeling_sft.training.trainer import SFTTrainer
 from paths import ROOT
 
 pytest.importorskip("accelerate")
@@ -41,3 +42,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         parallel = torch.load(tmp_path / f"{kind}-trained.pt")
         torch.testing.assert_close(parallel, weights(case.model), atol=1e-12, rtol=0)
         assert any((parallel[name] - start[name]).abs().max() > 1e-2 for name in start)
+
+    case = make_case_with_missing_labels("sequence", "regression")
+    case.trainer(tmp_path, trainer_class=SFTTrainer, **STEP).train()
+    torch.testing.assert_close(torch.load(tmp_path / "missing-trained.pt"), weights(case.model), atol=1e-7, rtol=0)

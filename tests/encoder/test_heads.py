@@ -7,7 +7,13 @@ from huggingface_hub.errors import StrictDataclassError
 
 from modeling_sft import SFTConfig, SFTGraphConfig, SFTPointCloudConfig
 from modeling_sft.encoder.heads import SFTPooling
-from modeling_sft.encoder.losses import check_labels, classification_loss, link_loss, token_classification_loss
+from modeling_sft.encoder.losses import (
+    check_labels,
+    classification_loss,
+    link_loss,
+    share_of_step,
+    token_classification_loss,
+)
 
 
 def config(**changes):
@@ -83,7 +89,10 @@ def test_accumulated_losses_equal_one_big_batch(problem):
     settings = config(num_labels=3, problem_type=problem)
     whole = classification_loss(logits, labels, settings)
     count = torch.tensor(labels.numel())
-    parts = sum(classification_loss(logits[i : i + 2], labels[i : i + 2], settings, count) for i in (0, 2, 4))
+    parts = sum(
+        share_of_step(classification_loss(logits[i : i + 2], labels[i : i + 2], settings), labels[i : i + 2], count)
+        for i in (0, 2, 4)
+    )
     torch.testing.assert_close(parts, whole)
 
 

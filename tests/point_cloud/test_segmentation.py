@@ -72,6 +72,7 @@ def test_the_loss_counts_labelled_points_only() -> None:
     expected = F.cross_entropy(logits(model, batch)[counted], labels[counted])
     # Labels of padding are ignored whatever they are.
     torch.testing.assert_close(model(**batch, labels=labels).loss, expected)
+    labels[~batch["attention_mask"].bool()] = -100
     torch.testing.assert_close(
         model(**batch, labels=labels, num_items_in_batch=100).loss, expected * counted.sum() / 100
     )

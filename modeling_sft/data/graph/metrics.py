@@ -17,8 +17,8 @@ def mean_average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
 
     Args:
         scores: (n, T) or (n,) finite; any increasing function of the probabilities.
-        labels: the same shape, 0 or 1, NaN where missing. A label without a positive or without a negative row is left
-            out.
+        labels: the same shape, 0 or 1, NaN or -100 where missing. A label without a positive or without a negative row
+            is left out.
 
     Returns:
         Between 0 and 1.
@@ -150,8 +150,9 @@ def mean_reciprocal_rank(
 
 def _mean_over_labels(score: str, scores: ArrayLike, labels: ArrayLike) -> float:
     guessed, expected = _columns("scores", scores, "labels", labels)
+    expected = np.where(expected == IGNORED_LABEL, np.nan, expected)
     if not np.isin(expected[~np.isnan(expected)], (0, 1)).all():
-        raise ValueError("labels must be 0, 1 or NaN (missing).")
+        raise ValueError("labels must be 0, 1, or NaN or -100 (missing).")
     function: Callable[..., Any] = getattr(import_optional("sklearn.metrics", "graphs"), score)
     values = []
     for truth, guess in zip(expected.T, guessed.T):

@@ -105,7 +105,7 @@ def test_labels_and_targets_agree_with_scikit_learn():
     ("function", "arguments", "message"),
     [
         ("mean_average_precision", ([0.1, 0.2], [1, 1]), "not defined"),
-        ("mean_roc_auc", ([0.1, 0.2], [2, 1]), "0, 1 or NaN"),
+        ("mean_roc_auc", ([0.1, 0.2], [2, 1]), "0, 1, or NaN"),
         ("mean_roc_auc", ([0.1, NAN], [0, 1]), "finite"),
         ("mean_roc_auc", ([[0.1, 0.2]], [0, 1]), "same|both have shape"),
         ("mean_absolute_error", ([0.1], [NAN]), "not NaN"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lab.baselines.graphs import GraphBaselineConfig
-from modeling_sft.encoder.losses import classification_loss
+from modeling_sft.encoder.losses import classification_loss, share_of_step
 from modeling_sft.graph.modeling_sft_graph import SFTForGraphClassification
 from tiny_models import randomise
 
@@ -168,7 +168,9 @@ def test_gradient_reaches_all_parameters(cls, changes):
     inputs = without_edge_features(inputs) if changes else inputs
     labels = torch.tensor([3, -100, 1])
     outputs = model(**inputs, labels=labels, num_items_in_batch=8)
-    torch.testing.assert_close(outputs.loss, classification_loss(outputs.logits, labels, model.config, 8))
+    torch.testing.assert_close(
+        outputs.loss, share_of_step(classification_loss(outputs.logits, labels, model.config), labels, 8)
+    )
     outputs.loss.backward()
     assert not {name for name, parameter in model.named_parameters() if parameter.grad is None}
     assert not {name for name, parameter in model.named_parameters() if not parameter.grad.any()}

@@ -11,7 +11,7 @@ from lab.baselines.sequences import (
     NystromformerBaselineForSequencePairClassification,
     SequenceBaselineConfig,
 )
-from modeling_sft.encoder.losses import classification_loss
+from modeling_sft.encoder.losses import classification_loss, share_of_step
 from tiny_models import randomise
 
 SINGLE = (BertBaselineForSequenceClassification, NystromformerBaselineForSequenceClassification)
@@ -145,7 +145,9 @@ def test_gradient_reaches_all_parameters(cls, num_features):
         inputs |= {f"pair_{name}": value for name, value in batch((7, 30, 8), seed=1).items()}
     labels = torch.tensor([3, -100, 1])
     outputs = model(**inputs, labels=labels, num_items_in_batch=8)
-    torch.testing.assert_close(outputs.loss, classification_loss(outputs.logits, labels, model.config, 8))
+    torch.testing.assert_close(
+        outputs.loss, share_of_step(classification_loss(outputs.logits, labels, model.config), labels, 8)
+    )
     outputs.loss.backward()
     without = {name for name, parameter in model.named_parameters() if parameter.grad is None}
     assert not without
