@@ -68,17 +68,17 @@ class SFTSampler(nn.Module):
         with maybe_autocast(hidden_states.device.type, enabled=False):
             weight, direction = self.weight.to(dtype), content_direction(width, dtype, hidden_states.device)
             normed = F.layer_norm(hidden_states.to(dtype), (width,), eps=self.config.norm_eps)
-            projected = F.linear(normed, torch.cat([weight, direction[None]])).transpose(1, 2)
-            scores, content = projected[:, :-1], projected[:, -1:]
+            # Two products: of one, scores and contents would lie between each other, which slows all that follows.
+            scores, content = F.linear(normed, weight).transpose(1, 2), (normed.detach() @ direction)[:, None]
             if self.extra_tokens is not None:
                 extra = F.layer_norm(self.extra_tokens.to(dtype), (width,), eps=self.config.norm_eps)
                 extra_scores = torch.einsum("sed,sd->se", extra, weight)
                 scores = torch.cat([scores, extra_scores.expand(batch, -1, -1)], dim=-1)
                 content = content.expand(-1, len(extra), -1)
-                content = torch.cat([content, (extra @ direction).expand(batch, -1, -1)], dim=-1)
+                content = torch.cat([content, (extra.detach() @ direction).expand(batch, -1, -1)], dim=-1)
             if self.bias is not None:
                 scores = scores + self.bias.to(dtype)[:, None]
-            return scores * self.config.importance_scale, content.detach()
+            return scores * self.config.importance_scale, content
 
     def forward(
         self, hidden_states: Tensor, mask: Tensor, k: int, relation_inputs: tuple | None = None
