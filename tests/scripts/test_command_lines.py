@@ -64,6 +64,7 @@ def recipe(tmp_path):
         ("ablate.py", ["STUDY.yaml", "--only", "--list", "--resume", "--report", "--docs", "--figures"]),
         ("demo.py", ["--output_dir", "section.name=value"]),
         ("figures.py", ["rank", "examples"]),
+        ("order.py", ["FOLDER", "--data_dir", "--limit"]),
     ],
 )
 def test_help_names_every_option_quickly(script, words):
