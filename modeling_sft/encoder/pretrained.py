@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -15,7 +16,7 @@ from ..attention.attention import SFTAttention
 from ..attention.backends import resolve_backend
 from ..attention.relation import SFTRelation
 from ..configuration_sft import SFTEncoderConfig
-from ..hub.checkpoint_files import check_shard_indices, saved_at_once
+from ..hub.checkpoint_files import check_shard_indices, saved_at_once, weights_of_variant
 from ..hub.remote_code import class_reference, write_code
 from ..hub.values import require_integer
 from ..nn.initialization import start_with_unit_variance
@@ -30,7 +31,18 @@ FORWARD_OPTIONS = (
     *("return_dict", "num_items_in_batch", "use_cache", "debug_io", "debug_io_dir", "prune_layers"),
 )
 # What of the arguments of `save_pretrained` is for the upload.
-HUB_ARGUMENTS = ("repo_id", "commit_message", "private", "token", "create_pr")
+HUB_ARGUMENTS = (
+    "repo_id",
+    "commit_message",
+    "commit_description",
+    "private",
+    "token",
+    "revision",
+    "create_pr",
+    "tags",
+)
+# Bytes: one file, whatever its size.
+LARGEST_SHARD = 2**62
 
 
 class SFTPreTrainedModel(PreTrainedModel):
@@ -110,23 +122,52 @@ class SFTPreTrainedModel(PreTrainedModel):
     ) -> None:
         """As in Transformers, with the model's code beside it; what the folder holds stays whole if saving fails.
 
+        A save replaces the weights of its own variant, whatever their number of shards: other variants and adapters
+        in the folder stay. Adapters are saved in one file, since Transformers reads no others.
+
         Args:
             save_directory: the folder; made if it is missing.
             is_main_process, state_dict, kwargs: as in Transformers.
-            push_to_hub: upload the model as well, as its method `push_to_hub` does, to `repo_id` or a repository of
-                the folder's name.
+            push_to_hub: upload the model as well, saved alike, as its method `push_to_hub` does, to `repo_id` or a
+                repository of the folder's name.
+
+        Raises:
+            CannotWriteError: the folder cannot be written, or something else is saving there.
         """
         to_hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs} if push_to_hub else {}
+        if getattr(self, "_hf_peft_config_loaded", False):
+            # Beside a model in shards, the index of an adapter in shards would replace the model's.
+            kwargs["max_shard_size"] = LARGEST_SHARD
         self._forget_absent_pipelines(save_directory)
-        with saved_at_once(save_directory, "config.json") as staging:
-            self._save(staging, is_main_process, state_dict=state_dict, **kwargs)
+        if self._is_written_here(is_main_process, **kwargs):
+            with saved_at_once(save_directory, weights_of_variant(kwargs.get("variant"))) as staging:
+                self._save(
+                    staging, is_main_process, state_dict=None if state_dict is None else dict(state_dict), **kwargs
+                )
+        else:
+            self._save(save_directory, is_main_process, state_dict=state_dict, **kwargs)
         if push_to_hub and is_main_process:
-            to_hub.setdefault("repo_id", Path(save_directory).name)
-            self.push_to_hub(**to_hub)
+            to_hub = {"repo_id": Path(save_directory).name} | to_hub
+            if "max_shard_size" in kwargs:
+                to_hub["max_shard_size"] = kwargs["max_shard_size"]
+            # Transformers saves what it uploads once more, by this method, and knows of no variant.
+            vars(self)["save_pretrained"] = partial(self.save_pretrained, state_dict=state_dict, **kwargs)
+            try:
+                self.push_to_hub(**to_hub)
+            finally:
+                del vars(self)["save_pretrained"]
+
+    @staticmethod
+    def _is_written_here(is_main_process: bool, distributed_checkpoint: bool = False, **kwargs: Any) -> bool:
+        """Whether this process writes the files, and no other does: not where several save one sharded model."""
+        if not is_main_process or distributed_checkpoint:
+            return False
+        in_group = torch.distributed.is_available() and torch.distributed.is_initialized()
+        return not in_group or torch.distributed.get_rank() == 0
 
     def _save(self, folder: str | os.PathLike[str], is_main_process: bool, **kwargs: Any) -> None:
         cls = type(self)
-        if cls.auto_class_name is not None and is_main_process and not Path(folder).is_file():
+        if cls.auto_class_name is not None and is_main_process:
             Path(folder).mkdir(parents=True, exist_ok=True)
             write_code(cls, Path(folder))
             # Those of this package are there already; another's class, derived from one, is loaded from its own file.

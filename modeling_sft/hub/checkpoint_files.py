@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-_SHARD = re.compile(r"model.*-\d{5}-of-\d{5}\.safetensors|model\.safetensors(\.index\.json)?")
+from .writing import staging_folder
 
 
 def check_shard_indices(folder: str | os.PathLike[str]) -> None:
@@ -30,24 +29,34 @@ def check_shard_indices(folder: str | os.PathLike[str]) -> None:
                 raise ValueError(f"`{path}` names {shard!r}: shards must be safetensors in the same folder.")
 
 
+def weights_of_variant(variant: str | None) -> re.Pattern[str]:
+    """The names of a model's weights in any number of shards: those of a variant, or the main ones."""
+    part = "" if variant is None else f"\\.{re.escape(variant)}"
+    return re.compile(rf"model{part}(-\d{{5}}-of-\d{{5}})?\.safetensors|model\.safetensors\.index{part}\.json")
+
+
 @contextmanager
-def saved_at_once(folder: str | os.PathLike[str], marker: str) -> Iterator[str | os.PathLike[str]]:
+def saved_at_once(folder: str | os.PathLike[str], weights: re.Pattern[str] | None = None) -> Iterator[Path]:
     """A folder to save in, whose files then replace those of the same names in `folder`.
 
     Where saving fails, as on a full disk, `folder` stays as it was. Files behind links are not written through them.
-    Where `folder` holds no file `marker`, nothing is there to keep, and it is itself the folder to save in.
+
+    Args:
+        folder: the folder; made if it is missing.
+        weights: names of files that belong together: where some are saved, the others of these names in `folder` are
+            of an earlier save, in another number of shards, and are removed. Nothing else is.
+
+    Raises:
+        CannotWriteError: it cannot be written, or something else is saving there.
     """
     target = Path(folder)
-    if not Path(target, marker).exists():
-        yield folder
-        return
-    with TemporaryDirectory(prefix=".saving-", dir=target) as staging:
+    with staging_folder(target) as staging:
         yield staging
-        # Renaming takes no space.
-        saved = {path.name for path in Path(staging).iterdir()}
-        for name in sorted(saved):
-            os.replace(Path(staging, name), target / name)
-    if any(_SHARD.fullmatch(name) for name in saved):
-        for path in target.iterdir():
-            if path.name not in saved and _SHARD.fullmatch(path.name):
-                path.unlink()  # of an earlier save in another number of shards
+        saved = sorted(path.name for path in staging.iterdir())
+        for name in saved:
+            # Renaming takes no space.
+            os.replace(staging / name, target / name)
+        if weights is not None and any(weights.fullmatch(name) for name in saved):
+            for path in target.iterdir():
+                if path.name not in saved and weights.fullmatch(path.name):
+                    path.unlink()

@@ -106,9 +106,9 @@ class SavedWithCode(FeatureExtractionMixin):
             push_to_hub: upload it as well, as the method `push_to_hub` does.
             kwargs: arguments of `push_to_hub`; `repo_id` is the folder's name by default.
         """
-        with saved_at_once(save_directory, "preprocessor_config.json") as staging:
+        with saved_at_once(save_directory) as staging:
             names = super().save_pretrained(staging)
-            write_code(type(self), Path(staging))
+            write_code(type(self), staging)
         if push_to_hub:
             self.push_to_hub(**({"repo_id": Path(save_directory).name} | kwargs))
         return [str(Path(save_directory, Path(name).name)) for name in names]
