@@ -7,11 +7,13 @@ from .arguments import add_data_dir
 
 SUMMARY = "evaluate a trained model"
 DESCRIPTION = (
-    "Evaluate a trained model on a whole split, as-is and rotated; print a table and write evaluation.json into the "
-    "model's folder. Runs in several processes under `accelerate launch`."
+    "Evaluate a trained model on a whole split, as-is and rotated, and print a table. Nothing is written, unless "
+    "--save or --output says where to. Runs in several processes under `accelerate launch`."
 )
 EPILOG = """examples:
-  sft evaluate runs/digits --rotations none
+  sft evaluate model_cards/sft-digits --rotations none
+  sft evaluate runs/digits --save
+      (before the model is published)
   sft evaluate runs/shrec16-invariant --data_dir data --sampled_passes 5
   sft evaluate runs/shrec16-invariant --data_dir data --num_sampled_tokens 128 --output k128.json
   accelerate launch --multi_gpu --num_processes 2 -m modeling_sft evaluate runs/digits
@@ -41,7 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of rotations and sampled passes (default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=32, help="items per process (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: FOLDER/evaluation.json")
+    written = parser.add_mutually_exclusive_group()
+    written.add_argument("--output", type=Path, metavar="FILE", help="write the report to a file, as JSON")
+    written.add_argument(
+        "--save",
+        action="store_true",
+        help="write the report to FOLDER/evaluation.json, in place of an earlier one: `sft info` shows it, and "
+        "`sft publish` publishes it",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,9 +58,14 @@ def run(arguments: argparse.Namespace) -> int:
     from accelerate import PartialState
 
     from ..training import evaluate, format_report
+    from ..training.evaluation import EVALUATION_NAME
 
-    report = evaluate(**vars(arguments))
+    options = dict(vars(arguments))
+    if options.pop("save"):
+        options["output"] = arguments.folder / EVALUATION_NAME
+    report = evaluate(**options)
     if PartialState().is_main_process:
         print(format_report(report))
-        print(f"written to {arguments.output or arguments.folder / 'evaluation.json'}")
+        if options["output"] is not None:
+            print(f"written to {options['output']}")
     return 0

@@ -5,8 +5,8 @@ from pathlib import Path
 
 SUMMARY = "publish a trained and evaluated model on the Hub"
 DESCRIPTION = (
-    "Check a folder that `sft train` and `sft evaluate` wrote, write its model card (README.md) unless it has one, "
-    "upload it with the code of model and processor in one commit, tag it, and compare what comes back."
+    "Check a folder that `sft train` and `sft evaluate --save` wrote, write its model card (README.md) unless it has "
+    "one, upload it with the code of model and processor in one commit, tag it, and compare what comes back."
 )
 EPILOG = """examples:
   sft publish runs/digits --repo org/sft-digits --dry-run

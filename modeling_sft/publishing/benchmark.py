@@ -37,7 +37,7 @@ def write_benchmark_result(checked: CheckedFolder, benchmark: str) -> None:
     else:
         raise ValueError(
             f"{EVALUATION_NAME} has no {checked.task.main_metric} of the test split as it is, which is the result for "
-            "`benchmark`: run scripts/evaluate.py again, with default options."
+            "`benchmark`: run scripts/evaluate.py again, with --save alone."
         )
     entry = EvalResultEntry(
         dataset_id=match[1],

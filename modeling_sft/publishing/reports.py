@@ -63,10 +63,10 @@ def read_reports(folder: str | Path) -> dict[str, dict[str, Any]]:
     for path in sorted(Path(folder).glob("evaluation*.json")):
         report = read_json(path, _REPORT_FIELDS, "scripts/evaluate.py")
         if not report["results"]:
-            raise ValueError(f"{path.name} has no results: run scripts/evaluate.py again.")
+            raise ValueError(f"{path.name} has no results: run scripts/evaluate.py with --save again.")
         reports[path.name] = report
     if not reports:
-        raise ValueError(f"There is no evaluation.json in `folder` {folder}: run scripts/evaluate.py on it.")
+        raise ValueError(f"There is no evaluation.json in `folder` {folder}: run scripts/evaluate.py --save on it.")
     return reports
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from transformers import AutoConfig, EvalPrediction, Trainer, TrainingArguments
 
 from ..hub.values import require_integer
+from ..hub.writing import only_writer
 from .environment import describe_environment
 from .processes import leave_together
 from .recipe import RECIPE_NAME, Recipe
@@ -103,7 +105,7 @@ def evaluate(
     batch_size: int = 32,
     output: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Evaluate a saved model, and write the report as JSON.
+    """Evaluate a saved model, and write the report as JSON if a file is named.
 
     Every rotation turns the same clouds, each by its own rotation, and keeps the same sub-sample of their points. Also
     runs in several processes (`accelerate launch`), of which one writes.
@@ -118,7 +120,8 @@ def evaluate(
         sampled_passes: passes with samples drawn as in training, beside the deterministic one.
         seed: seeds the rotations and the sampled passes.
         batch_size: items per batch and process.
-        output: file to write; `evaluation.json` in the folder by default.
+        output: file to write, in place of an earlier one; by default none, so that the folder stays as it is.
+            Publishing reads `evaluation.json` in the folder.
 
     Returns:
         `dict`: `results` maps each rotation to its metrics, `changed_predictions` (against `"none"`, if that was
@@ -127,6 +130,7 @@ def evaluate(
 
     Raises:
         ValueError: if the folder, the split, a rotation or the data set does not fit.
+        CannotWriteError: if `output` cannot be written, or another evaluation is to be written there.
     """
     for name, value, minimum in (("sampled_passes", sampled_passes, 0), ("seed", seed, 0)):
         if value < minimum:
@@ -143,8 +147,36 @@ def evaluate(
         )
     if num_sampled_tokens is not None:
         model.set_num_sampled_tokens(num_sampled_tokens)
-    rows = evaluator.load_rows(data_dir)
+    target = Path(output) if output is not None and evaluator.arguments.process_index == 0 else None
+    # Held from now on: that nothing can be written there must not show after the evaluation.
+    with nullcontext() if target is None else only_writer(target):
+        results, num_examples = _results_of(evaluator, data_dir, rotations, sampled_passes, seed)
+        report = {
+            "model": Path(folder).resolve().name,
+            "task": recipe.task,
+            "dataset": recipe.dataset["name"],
+            "split": split,
+            "num_examples": num_examples,
+            "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "num_sampled_tokens": None if recipe.baseline else getattr(model.config, "num_sampled_tokens", None),
+            "seed": seed,
+            "training_seed": recipe.seed,
+            "batch_size": batch_size,
+            "results": results,
+            **describe_environment(),
+        }
+        if target is not None:
+            replace_text(target, json.dumps(report, indent=2) + "\n")
+    leave_together()
+    return report
 
+
+def _results_of(
+    evaluator: Evaluator, data_dir: str | Path | None, rotations: Sequence[str], sampled_passes: int, seed: int
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """The results of a split by rotation, and its size; arguments as for [`evaluate`]."""
+    task = evaluator.task
+    rows = evaluator.load_rows(data_dir)
     results: dict[str, dict[str, Any]] = {}
     reference = None
     for rotation in rotations:
@@ -161,28 +193,7 @@ def evaluate(
             values = [_sampled_metric(evaluator, data, seed + number) for number in range(sampled_passes)]
             result["sampled"] = {"metric": task.main_metric, **spread_of(values)}
         results[rotation] = result
-
-    folder = Path(folder)
-    report = {
-        "model": folder.resolve().name,
-        "task": recipe.task,
-        "dataset": recipe.dataset["name"],
-        "split": split,
-        "num_examples": len(rows),
-        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "num_sampled_tokens": None if recipe.baseline else getattr(model.config, "num_sampled_tokens", None),
-        "seed": seed,
-        "training_seed": recipe.seed,
-        "batch_size": batch_size,
-        "results": results,
-        **describe_environment(),
-    }
-    if evaluator.arguments.process_index == 0:
-        path = folder / EVALUATION_NAME if output is None else Path(output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, json.dumps(report, indent=2) + "\n")
-    leave_together()
-    return report
+    return results, len(rows)
 
 
 def spread_of(values: list[float]) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _evaluated(folder: Path, data_dir: str | Path | None) -> dict[str, Any]:
     # The test split is read once: a finished evaluation is kept.
     if path.is_file() and path.stat().st_mtime >= (folder / "config.json").stat().st_mtime:
         return json.loads(path.read_text(encoding="utf-8"))
-    return evaluate(folder, data_dir)
+    return evaluate(folder, data_dir, output=path)
 
 
 def _metrics_of(reports: Sequence[dict[str, Any]], rotation: str) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def trained_once(recipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     # A setting of the recipe behind an option.
     assert main(["train", str(recipe), "--output_dir", str(folder), "seed=3"]) == 0
-    assert main(["evaluate", str(folder), "--rotations", "none"]) == 0
+    assert main(["evaluate", str(folder), "--rotations", "none", "--save"]) == 0
     return folder
 
 

@@ -43,7 +43,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
     recipe = tiny_recipe("training.max_steps=2", "training.save_steps=2", "training.eval_steps=2")
     train(recipe, folder)
-    evaluate(folder, rotations=["none", "so3"], batch_size=64)
+    evaluate(folder, rotations=["none", "so3"], batch_size=64, output=folder / "evaluation.json")
     return folder
 
 

@@ -77,7 +77,7 @@ def test_help_names_every_option_quickly(script, words):
     ("script", "words"),
     [
         ("train.py", ["RECIPE.yaml", "section.name=value", "--resume", "--overwrite", "accelerate launch"]),
-        ("evaluate.py", ["FOLDER", "--rotations", "--sampled_passes", "--num_sampled_tokens", "accelerate launch"]),
+        ("evaluate.py", ["FOLDER", "--rotations", "--sampled_passes", "--output", "--save", "accelerate launch"]),
         ("publish.py", ["FOLDER", "--repo", "--private", "--tag", "--data-license", "--benchmark", "--dry-run"]),
         ("repeat.py", ["RECIPE.yaml", "--over", "dataset.fold", "--resume", "seed=0,1,2"]),
     ],
@@ -127,7 +127,7 @@ def test_train_then_evaluate(recipe, tmp_path):
     refused = run("scripts/train.py", recipe, "--output_dir", tmp_path / "run")
     assert refused.returncode == 2
     assert "--overwrite" in refused.stderr
-    evaluated = run("scripts/evaluate.py", tmp_path / "run", "--rotations", "none", "so3", "--sampled_passes", "2")
+    evaluated = run("scripts/evaluate.py", tmp_path / "run", "--rotations", "none", "so3", "--save")
     assert evaluated.returncode == 0, evaluated.stderr
     assert "mean class accuracy %" in evaluated.stdout
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["training_seed"] == 1

@@ -25,7 +25,7 @@ def trained(tmp_path_factory):
     """What training and evaluation write."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     train(tiny_recipe("training.save_total_limit=null"), folder)
-    evaluate(folder, rotations=["none"], batch_size=64)
+    evaluate(folder, rotations=["none"], batch_size=64, output=folder / "evaluation.json")
     return folder
 
 

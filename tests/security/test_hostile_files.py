@@ -203,7 +203,7 @@ def test_evaluation_does_not_write_through_links(run):
     target.write_text("precious")
     (run / "evaluation.json").unlink()
     (run / "evaluation.json").symlink_to(target)
-    evaluate(run, rotations=["none"], batch_size=64)
+    evaluate(run, rotations=["none"], batch_size=64, output=run / "evaluation.json")
     assert target.read_text() == "precious"
     assert json.loads((run / "evaluation.json").read_text())["dataset"] == "digits"
 

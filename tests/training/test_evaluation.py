@@ -35,7 +35,7 @@ def run(tmp_path_factory, few_digits):
 
 
 def test_report_is_written_and_readable(run):
-    report = evaluate(run, rotations=["none", "so3"], sampled_passes=3)
+    report = evaluate(run, rotations=["none", "so3"], sampled_passes=3, output=run / "evaluation.json")
     assert json.loads((run / "evaluation.json").read_text()) == report
     assert report["num_examples"] == 41
     assert report["num_sampled_tokens"] == 6

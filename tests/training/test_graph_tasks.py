@@ -133,7 +133,7 @@ def test_a_run_trains_evaluates_and_saves_model_and_processor(data: Path, tmp_pa
     processor = SFTGraphProcessor.from_pretrained(tmp_path)
     assert (processor.random_walk_steps, processor.laplacian_vectors) == (3, 2)
 
-    report = evaluate(tmp_path, data, batch_size=5)
+    report = evaluate(tmp_path, data, batch_size=5, output=tmp_path / "evaluation.json")
     assert json.loads((tmp_path / "evaluation.json").read_text()) == report
     (result,) = report["results"].values()
     assert report["task"] == task and report["num_examples"] == 14

@@ -48,7 +48,7 @@ def test_the_model_knows_parts_and_categories(run):
 
 def test_the_report_gives_shape_and_class_iou_and_no_change_under_rotation(run):
     folder, _ = run
-    report = evaluate(folder, batch_size=5)
+    report = evaluate(folder, batch_size=5, output=folder / "evaluation.json")
     assert json.loads((folder / "evaluation.json").read_text()) == report
     assert report["num_examples"] == 12
     for rotation in ("none", "z", "so3"):

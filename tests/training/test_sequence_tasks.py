@@ -99,7 +99,9 @@ def test_a_run_trains_evaluates_and_saves_model_and_tokenizer(data, tmp_path, ta
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer("Aé")["input_ids"] == byte_tokenizer()("Aé")["input_ids"] and tokenizer.model_max_length == 40
 
-    report = evaluate(tmp_path, data / KINDS[task], batch_size=5, sampled_passes=2)
+    report = evaluate(
+        tmp_path, data / KINDS[task], batch_size=5, sampled_passes=2, output=tmp_path / "evaluation.json"
+    )
     assert json.loads((tmp_path / "evaluation.json").read_text()) == report
     (result,) = report["results"].values()
     assert report["task"] == task and report["num_examples"] == 14

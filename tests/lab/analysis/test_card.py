@@ -14,7 +14,7 @@ from modeling_sft.training import evaluate
 @pytest.fixture(scope="package")
 def analyzed(digits, tmp_path_factory):
     folder = shutil.copytree(digits.folder, tmp_path_factory.mktemp("card") / "run")
-    evaluate(folder, rotations=["none"])
+    evaluate(folder, rotations=["none"], output=folder / "evaluation.json")
     analyze(folder, max_examples=20, progress=lambda line: None)
     return folder
 
