@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,16 +44,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the vectors, and print how many there are."""
+    from ..hub.values import require_integer
+    from ..hub.writing import only_writer
+
+    require_integer("`batch_size`", arguments.batch_size, 1)
+    check_output(arguments.output)
+    # Held from now on: that nothing can be written there must not show after the work.
+    with only_writer(arguments.output):
+        names, vectors = embedded(arguments)
+        write_vectors(arguments.output, names, vectors)
+    print(f"{len(vectors)} vectors of {vectors.shape[1]} numbers written to {arguments.output}")
+    return 0
+
+
+def embedded(arguments: argparse.Namespace) -> tuple[list[str], Any]:
+    """The inputs that the arguments name, and their vectors (n, width)."""
     import numpy as np
     from tqdm import tqdm
 
-    from ..hub.values import require_integer
     from .embedding_pipelines import PIPELINE_OF_MODALITY
     from .inputs import answers, read_inputs
     from .models import load_pipeline, saved_class
 
-    require_integer("`batch_size`", arguments.batch_size, 1)
-    check_output(arguments.output)
     config, model_class = saved_class(arguments.folder)
     inputs = read_inputs(config.modality, arguments.files, arguments.column)
     pipeline_class = PIPELINE_OF_MODALITY[config.modality]
@@ -61,9 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = answers(pipeline, inputs, arguments.batch_size, **options)
     # A progress bar, where standard error is a terminal.
     vectors = np.stack(list(tqdm(found, total=len(inputs), unit="input", disable=None)))
-    write_vectors(arguments.output, [entry.value for entry in inputs], vectors)
-    print(f"{len(vectors)} vectors of {vectors.shape[1]} numbers written to {arguments.output}")
-    return 0
+    return [entry.value for entry in inputs], vectors
 
 
 def check_output(path: Path) -> None:
@@ -87,22 +98,27 @@ def write_vectors(path: Path, names: Sequence[str], vectors: Any) -> None:
     """Write vectors (n, width), with the n names in the first column where the file is a table.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written; an earlier one stays.
     """
     import numpy as np
 
-    columns = [f"v{index}" for index in range(vectors.shape[1])]
-    if path.suffix.lower() == ".npy":
-        with path.open("wb") as file:
-            np.save(file, vectors)
-    elif path.suffix.lower() == ".csv":
-        with path.open("w", newline="", encoding="utf-8") as table:
-            writer = csv.writer(table)
-            writer.writerow(("input", *columns))
-            writer.writerows((name, *vector) for name, vector in zip(names, vectors, strict=True))
-    else:
-        import pyarrow
-        import pyarrow.parquet
+    from ..hub.writing import replaced_file
 
-        content = {"input": list(names), **dict(zip(columns, vectors.T, strict=True))}
-        pyarrow.parquet.write_table(pyarrow.table(content), path)
+    columns = [f"v{index}" for index in range(vectors.shape[1])]
+    with replaced_file(path) as new:
+        if path.suffix.lower() == ".npy":
+            # To memory first: NumPy does not notice that the end of a file did not fit on the disk.
+            content = io.BytesIO()
+            np.save(content, vectors)
+            new.write_bytes(content.getbuffer())
+        elif path.suffix.lower() == ".csv":
+            with new.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(("input", *columns))
+                writer.writerows((name, *vector) for name, vector in zip(names, vectors, strict=True))
+        else:
+            import pyarrow
+            import pyarrow.parquet
+
+            table = {"input": list(names), **dict(zip(columns, vectors.T, strict=True))}
+            pyarrow.parquet.write_table(pyarrow.table(table), new)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from . import embed, evaluate, info, listing, predict, publish, repeat, train
-from .printing import aligned
+from .printing import aligned, standard_output
 
 COMMANDS: dict[str, ModuleType] = {
     "train": train,
@@ -54,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.disable_progress_bar()  # of loading and saving; trainings and uploads keep their own
     planned_errors = RECIPE_ERRORS if given.command in COMMANDS_THAT_TRAIN else FOLDER_ERRORS
     try:
-        return COMMANDS[given.command].run(options)
+        code = COMMANDS[given.command].run(options)
+        with standard_output():
+            return code
     except planned_errors as error:
         print(error_line(error), file=sys.stderr)
         return 2

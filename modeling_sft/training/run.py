@@ -12,6 +12,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, T
 from transformers.utils import logging
 
 from ..hub.optional import import_optional
+from ..hub.writing import only_writer, plain_errors, remove_leftovers
 from .callbacks import DatasetEpochCallback, HeapTrimCallback, ProcessorTimeCallback, SamplingNoiseCallback
 from .checkpoints import STATE_NAME, best_checkpoint_of, find_last_checkpoint, training_had_finished
 from .environment import describe_environment
@@ -26,6 +27,7 @@ logger = logging.get_logger(__name__)
 
 LOG_NAME = "training_log.json"
 CURVES_NAME = "curves.png"
+LOCK_NAME = ".training.lock"
 
 
 def build_training_arguments(recipe: Recipe, output_dir: str | Path) -> TrainingArguments:
@@ -96,14 +98,32 @@ def train(
 
     Raises:
         ValueError: if the folder is in use, or the recipe does not fit its task, the data or the run that is resumed.
+        CannotWriteError: if the folder cannot be written, or another training is writing there.
     """
     output_dir = Path(output_dir)
     check_recipe(recipe)
-    task = get_task(recipe.task)
     arguments = build_training_arguments(recipe, output_dir)
+    if arguments.process_index > 0:
+        return _train(recipe, arguments, output_dir, data_dir, resume, overwrite, prepare_model)
+    _check_folder(output_dir, recipe, resume, overwrite)
+    # Held to the end: two runs would delete each other's checkpoints.
+    with only_writer(output_dir, output_dir / LOCK_NAME):
+        remove_leftovers(output_dir)
+        return _train(recipe, arguments, output_dir, data_dir, resume, overwrite, prepare_model)
+
+
+def _train(
+    recipe: Recipe,
+    arguments: TrainingArguments,
+    output_dir: Path,
+    data_dir: str | Path | None,
+    resume: bool,
+    overwrite: bool,
+    prepare_model: Callable[[Any], None] | None,
+) -> dict[str, Any]:
+    """[`train`] in a folder that was checked."""
+    task = get_task(recipe.task)
     is_main = arguments.process_index == 0
-    if is_main:
-        _check_folder(output_dir, recipe, resume, overwrite)
     with arguments.main_process_first(desc="reading the data"):
         train_rows = task.load_rows(recipe, data_dir, "train")
         validation_rows = task.load_rows(recipe, data_dir, "validation") if recipe.validation_fraction > 0 else None
@@ -159,11 +179,12 @@ def train(
         "log_history": log_history,
     }
     if is_main:
-        model.save_pretrained(output_dir)
-        trainer.processing_class.save_pretrained(output_dir)
-        recipe.save(output_dir)
-        plot_training_curves(log_history, task.main_metric, output_dir / CURVES_NAME)
-        replace_text(output_dir / LOG_NAME, json.dumps(log, indent=2) + "\n")
+        with plain_errors(output_dir):
+            model.save_pretrained(output_dir)
+            trainer.processing_class.save_pretrained(output_dir)
+            recipe.save(output_dir)
+            plot_training_curves(log_history, task.main_metric, output_dir / CURVES_NAME)
+            replace_text(output_dir / LOG_NAME, json.dumps(log, indent=2) + "\n")
     leave_together()
     return log
 
@@ -212,7 +233,8 @@ def _check_folder(output_dir: Path, recipe: Recipe, resume: bool, overwrite: boo
         raise ValueError("`resume` and `overwrite` exclude each other: choose one.")
     if output_dir.is_file():
         raise ValueError(f"`output_dir` {output_dir} is a file: name a folder.")
-    if output_dir.is_dir() and any(output_dir.iterdir()) and not (resume or overwrite):
+    in_use = output_dir.is_dir() and any(path.name != LOCK_NAME for path in output_dir.iterdir())
+    if in_use and not (resume or overwrite):
         raise ValueError(f"`output_dir` {output_dir} is not empty: pass --resume, --overwrite or another folder.")
     saved = Recipe.from_yaml(output_dir) if resume and (output_dir / RECIPE_NAME).is_file() else recipe
     if saved != recipe:

@@ -11,6 +11,7 @@ from transformers import Trainer, TrainingArguments
 
 from ..data.batch_samplers import SortedStepBatchSampler, TokenBudgetBatchSampler
 from ..encoder.losses import present_labels
+from ..hub.writing import plain_errors
 from ..nn.checks import IGNORED_LABEL
 from .recipe import ImportanceScorerSettings
 
@@ -199,6 +200,11 @@ class SFTTrainer(Trainer):
         # torch's function: the accelerator's has unscaled all fp16 gradients above, and refuses to do so twice.
         self._scorer_grad_norm = torch.nn.utils.clip_grad_norm_(scorer, max_scorer_norm) if scorer else None
         return grad_norm
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Save a checkpoint; a disk without space for it is said in one line."""
+        with plain_errors(self.args.output_dir or "."):
+            super()._save_checkpoint(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log as Trainer does, with the scorers' gradient norm before clipping beside that of the others."""

@@ -1,7 +1,8 @@
 """Writing the small files of a run."""
 
-import os
 from pathlib import Path
+
+from ..hub.writing import replaced_file
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -12,13 +13,8 @@ def replace_text(path: Path, text: str) -> None:
         text: its whole content, written as UTF-8.
 
     Raises:
-        OSError: if it cannot be written.
+        CannotWriteError: the disk is full or read-only.
+        OSError: it cannot be written for another reason.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced_file(path) as temporary, temporary.open("x", encoding="utf-8") as file:
+        file.write(text)

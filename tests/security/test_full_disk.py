@@ -1,15 +1,13 @@
 """A disk that fills while something is saved: what was saved before stays whole."""
 
 import json
-import resource
 import shutil
-import subprocess
-from contextlib import contextmanager
 
 import pytest
 import torch
 from safetensors import SafetensorError
 
+from disks import largest_file
 from modeling_sft import AutoModelForPointCloudClassification, SFTGraphProcessor, SFTPointCloudProcessor
 from modeling_sft.data.cache import cached_rows
 from modeling_sft.training import evaluate, train
@@ -19,30 +17,6 @@ from tiny_models import build
 from tiny_recipes import tiny_recipe
 
 FULL = (OSError, SafetensorError, RuntimeError)
-
-
-@contextmanager
-def largest_file(size):
-    """No file of this process can grow beyond `size` bytes, which fails as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 8 MiB of its own."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("mounting needs rights that this process lacks")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
 
 
 def contents(folder):
@@ -144,7 +118,7 @@ def test_reports_and_logs_are_replaced_whole(run):
     path = run / "evaluation.json"
     before = path.read_text()
     with largest_file(100), pytest.raises(OSError):
-        evaluate(run, rotations=["none"], batch_size=64)
+        evaluate(run, rotations=["none"], batch_size=64, output=path)
     assert path.read_text() == before and not list(run.glob(".*"))
     with largest_file(100), pytest.raises(OSError):
         tiny_recipe().save(run)
