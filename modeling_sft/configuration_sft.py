@@ -17,7 +17,9 @@ _LARGEST = {
     "num_hidden_layers": 4096,
     **dict.fromkeys(("vocab_size", "max_position_embeddings", "node_vocab_sizes", "edge_vocab_sizes"), 2**24),
 }
-_LARGEST_OTHER = 2**20
+LARGEST_SIZE = 2**20
+# Scores are compared in steps of 2**-12, which noise so far below does not reorder; its inverse leaves float32.
+SMALLEST_NOISE = 1e-9
 
 
 def _largest(value: Any) -> int:
@@ -29,6 +31,16 @@ def _largest(value: Any) -> int:
 def _require(condition: bool, field: str, value: Any, remedy: str) -> None:
     if not condition:
         raise ValueError(f"`{field}` is {value!r}: {remedy}")
+
+
+def check_sampling_noise(noise: float) -> None:
+    """Check the factor of the Gumbel noise.
+
+    Raises:
+        ValueError: it is neither 0 nor finite and large enough to matter.
+    """
+    remedy = f"use 0, or a finite number of at least {SMALLEST_NOISE:g}."
+    _require(noise == 0 or SMALLEST_NOISE <= noise < float("inf"), "sampling_noise", noise, remedy)
 
 
 def _auto_map(config: str, module: str, model: str, *heads: str) -> dict[str, str]:
@@ -48,13 +60,13 @@ class SFTEncoderConfig(PreTrainedConfig):
         intermediate_size: inner width of the feed-forward branch.
         hidden_act: activation of the feed-forward branch; any name of Transformers' `ACT2FN`, `"linear"` included.
         score_head_dim: query and key channels per head, d_s. `None` means `hidden_size / num_attention_heads`.
-        num_sampled_tokens: K, the tokens that each layer samples and every token attends to.
+        num_sampled_tokens: K, the tokens that each layer samples and every token attends to; at most 2**20.
         num_sampled_tokens_range: `[low, high]`; in training K is drawn from it (both ends included), once per forward
             pass.
         sampling_scope: one sample per layer, or one per head (SAMSA).
         sampling_estimator: how the importance scorer gets its gradient.
         sampling_temperature: tau of the straight-through estimator.
-        sampling_noise: factor of the Gumbel noise on the importance scores in training.
+        sampling_noise: factor of the Gumbel noise on the importance scores in training; 0 for none.
         importance_scale: factor of the importance scores.
         sampling_inference: deterministic selection at inference. `None` resolves to `"topk"` without noise and to
             `"systematic"` with noise.
@@ -139,11 +151,11 @@ class SFTEncoderConfig(PreTrainedConfig):
         """Check what Transformers reads, unchecked, from the same file."""
         labels, count, weights = self.id2label, kwargs.get("num_labels"), kwargs.get("transformers_weights")
         names_indices = isinstance(labels, dict) and all(str(index).isdecimal() for index in labels)
-        is_count = isinstance(count, numbers.Integral) and 0 <= int(count) <= _LARGEST_OTHER
+        is_count = isinstance(count, numbers.Integral) and 0 <= int(count) <= LARGEST_SIZE
         is_file = isinstance(weights, str) and weights.endswith((".safetensors", ".safetensors.index.json"))
         for field, value, fits, remedy in (
             ("id2label", labels, names_indices, "use a dictionary from class indices to names."),
-            ("num_labels", count, is_count, f"use an integer from 0 to {_LARGEST_OTHER}."),
+            ("num_labels", count, is_count, f"use an integer from 0 to {LARGEST_SIZE}."),
             ("transformers_weights", weights, is_file, "name a file of safetensors."),
         ):
             _require(value is None or fits, field, value, remedy)
@@ -155,9 +167,8 @@ class SFTEncoderConfig(PreTrainedConfig):
 
     def validate_architecture(self) -> None:
         """Check ranges and combinations of fields; runs whenever a configuration is made."""
-        # K may be as large as one likes: all tokens are taken then.
-        for name in set(self._own_field_names()) - {"num_sampled_tokens", "num_sampled_tokens_range"}:
-            value, limit = getattr(self, name), _LARGEST.get(name, _LARGEST_OTHER)
+        for name in self._own_field_names():
+            value, limit = getattr(self, name), _LARGEST.get(name, LARGEST_SIZE)
             _require(_largest(value) <= limit, name, value, f"use at most {limit}.")
         sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
         self._check_least(1, *sizes, "num_sampled_tokens", "local_mixing_size")
@@ -173,8 +184,9 @@ class SFTEncoderConfig(PreTrainedConfig):
             sample_range is None or (len(sample_range) == 2 and 1 <= sample_range[0] <= sample_range[1]),
             "use None or a list [low, high] with 1 <= low <= high.",
         )
-        for name in ("sampling_noise", "residual_scale_init"):
-            self._check(name, 0 <= getattr(self, name) < float("inf"), "use a finite number of at least 0.")
+        check_sampling_noise(self.sampling_noise)
+        fits = 0 <= self.residual_scale_init < float("inf")
+        self._check("residual_scale_init", fits, "use a finite number of at least 0.")
         for name in ("sampling_temperature", "importance_scale", "norm_eps", "initializer_range"):
             self._check(name, 0 < getattr(self, name) < float("inf"), "use a finite number above 0.")
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_prob"):

@@ -21,6 +21,8 @@ from modeling_sft import SFTConfig, SFTModel, SFTPointCloudConfig
         {"num_sampled_tokens_range": [0, 2]},
         {"num_sampled_tokens_range": [1, 2, 3]},
         {"sampling_noise": -0.1},
+        {"sampling_noise": 1e-12},
+        {"sampling_noise": float("nan")},
         {"sampling_noise": float("inf")},
         {"sampling_temperature": 0},
         {"importance_scale": float("nan")},

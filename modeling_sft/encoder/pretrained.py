@@ -15,7 +15,7 @@ from transformers.utils.output_capturing import OutputRecorder
 from ..attention.attention import SFTAttention
 from ..attention.backends import resolve_backend
 from ..attention.relation import SFTRelation
-from ..configuration_sft import SFTEncoderConfig
+from ..configuration_sft import LARGEST_SIZE, SFTEncoderConfig, check_sampling_noise
 from ..hub.checkpoint_files import check_shard_indices, saved_at_once, weights_of_variant
 from ..hub.remote_code import class_reference, write_code
 from ..hub.values import require_integer
@@ -217,19 +217,18 @@ class SFTPreTrainedModel(PreTrainedModel):
         """Set K, the dial between cost and accuracy; also after training. Written to the configuration.
 
         Raises:
-            ValueError: not an integer of at least 1.
+            ValueError: not an integer of at least 1, or far above any number of tokens.
         """
-        require_integer("num_sampled_tokens", num_sampled_tokens, 1)
+        require_integer("num_sampled_tokens", num_sampled_tokens, 1, LARGEST_SIZE)
         self.config.num_sampled_tokens = num_sampled_tokens
 
     def set_sampling_noise(self, sampling_noise: float) -> None:
         """Set the factor of the Gumbel noise. Written to the configuration: it belongs to the weights trained with it.
 
         Raises:
-            ValueError: negative or not finite.
+            ValueError: neither 0 nor finite and large enough to matter.
         """
-        if not 0 <= sampling_noise < float("inf"):
-            raise ValueError(f"`sampling_noise` is {sampling_noise!r}: use a finite number of at least 0.")
+        check_sampling_noise(sampling_noise)
         self.config.sampling_noise = float(sampling_noise)
 
     def set_sampler(self, selector: Selector | None) -> None:

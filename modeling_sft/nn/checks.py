@@ -6,6 +6,9 @@ from torch import Tensor
 IGNORED_LABEL = -100
 """The label of what has none, as in PyTorch's losses."""
 
+LARGEST_COORDINATE = 1e15
+"""Up to here, sums of the squares of coordinates and of their differences stay far within float32."""
+
 
 def is_transformed() -> bool:
     """Whether `torch.func` transforms the code that runs: vmap hides values, and shapes must not depend on them."""
@@ -39,8 +42,23 @@ def check_finite(name: str, x: Tensor, mask: Tensor) -> None:
         raise ValueError(f"`{name}` holds NaN or infinite values (first in row {row}): clean the data, or mask them.")
 
 
-def check_range(name: str, x: Tensor, low: int, high: int, remedy: str) -> None:
-    """Raise a ValueError unless all of integer tensor `x` lies in `low` to `high - 1`."""
+def check_coordinates(name: str, x: Tensor, mask: Tensor) -> None:
+    """Raise a ValueError if a real token of `x` (B, N, C) holds NaN, infinity, or more than can be squared."""
+    check_finite(name, x, mask)
+    if can_check_values(x) and bool((x[mask].abs() > LARGEST_COORDINATE).any()):
+        row = int(((x.abs() > LARGEST_COORDINATE).any(-1) & mask).any(-1).nonzero()[0])
+        raise ValueError(
+            f"`{name}` holds values beyond {LARGEST_COORDINATE:g} in size (first in row {row}), whose squares are too "
+            "large: scale the data."
+        )
+
+
+def check_range(name: str, x: Tensor, low: int, high: int, remedy: str) -> Tensor:
+    """Integers of any size in `torch.long`, as look-ups want them.
+
+    Raises:
+        ValueError: `x` holds no integers, or not all from `low` to `high - 1`.
+    """
     if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
         raise ValueError(f"`{name}` has dtype {x.dtype}: indices must be integers (torch.long).")
     if can_check_values(x) and x.numel() and not (low <= int(x.min()) and int(x.max()) < high):
@@ -48,6 +66,7 @@ def check_range(name: str, x: Tensor, low: int, high: int, remedy: str) -> None:
             f"`{name}` has values from {int(x.min())} to {int(x.max())}: they must lie between {low} and "
             f"{high - 1}. {remedy}"
         )
+    return x.long()
 
 
 def check_neighbors(neighbor_index: Tensor, mask: Tensor) -> None:

@@ -14,7 +14,7 @@ from ..encoder.heads import SFTClassificationHead, SFTSegmentationHead, answer
 from ..encoder.outputs import SFTClassifierOutput, SFTModelOutput
 from ..encoder.pretrained import FORWARD_OPTIONS, SFTPreTrainedModel
 from ..hub.arguments import refuses_unknown_arguments
-from ..nn.checks import check_finite, check_neighbors, check_range, check_shape, resolve_mask
+from ..nn.checks import check_coordinates, check_finite, check_neighbors, check_range, check_shape, resolve_mask
 from ..nn.initialization import unit_variance_linear
 from ..nn.norms import build_norm
 from .geometry import (
@@ -100,7 +100,7 @@ class SFTPointCloudEmbeddings(nn.Module):
             hidden_states = self.local_mixing(hidden_states, centered, normals, neighbor_index)
         hidden_states = self._shrink_common_part(hidden_states, mask)
         if self.category_embeddings is not None:
-            hidden_states = hidden_states + self.category_embeddings(category)[:, None]
+            hidden_states = hidden_states + self.category_embeddings(category.long())[:, None]
         return self.norm(hidden_states, mask)
 
     @staticmethod
@@ -174,7 +174,7 @@ class SFTPointCloudModel(SFTPointCloudPreTrainedModel):
                         "Pass the neighbours that the processor finds in O(N log N)."
                     )
                 neighbor_index = nearest_neighbors(geometry.points, mask, self.config.num_neighbors)
-            neighbor_index = neighbor_index[..., : self.config.num_neighbors]
+            neighbor_index = neighbor_index[..., : self.config.num_neighbors].long()
         hidden_states = self.embeddings(points, geometry, point_features, neighbor_index, category, mask)
         output_attentions = kwargs.get("output_attentions", self.config.output_attentions)
         hidden_states = self.encoder(hidden_states, mask, geometry, bool(output_attentions))
@@ -196,7 +196,7 @@ class SFTPointCloudModel(SFTPointCloudPreTrainedModel):
             raise ValueError(f"`points` has dtype {points.dtype}: use floating-point coordinates.")
         batch, length, _ = points.shape
         mask = resolve_mask(attention_mask, points)
-        check_finite("points", points, mask)
+        check_coordinates("points", points, mask)
         if normals is None and config.use_normals is True:
             raise ValueError("`normals` is missing: this model was configured with `use_normals=True`.")
         if normals is not None:
@@ -220,8 +220,8 @@ class SFTPointCloudModel(SFTPointCloudPreTrainedModel):
                     f"`neighbor_index` lists {neighbor_index.shape[-1]} neighbours: the configuration asks for "
                     f"`num_neighbors={config.num_neighbors}`. Set the processor's `num_neighbors` to that."
                 )
-            check_range("neighbor_index", neighbor_index, 0, length, "Indices count the points of their own row.")
-            check_neighbors(neighbor_index, mask)
+            remedy = "Indices count the points of their own row."
+            check_neighbors(check_range("neighbor_index", neighbor_index, 0, length, remedy), mask)
         if (category is not None) != (config.num_categories > 0):
             raise ValueError(
                 f"`category` does not fit `num_categories={config.num_categories}` of the configuration: pass it "

@@ -11,7 +11,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from ..hub.arguments import refuses_unknown_arguments
 from ..hub.processing import SFTProcessor, prepared
 from ..hub.values import require_integer
-from ..nn.checks import IGNORED_LABEL
+from ..nn.checks import IGNORED_LABEL, LARGEST_COORDINATE
 from .augmentation import PointCloudAugmentation
 from .files import is_point_cloud_path
 from .inputs import CloudInput, read_cloud, split_into_clouds, validated_array, validated_labels, validated_points
@@ -219,6 +219,11 @@ class SFTPointCloudProcessor(SFTProcessor):
         if draw is not None:
             points = points @ draw.rotation.T + draw.translation
             normals = None if normals is None else normals @ draw.rotation.T
+        if np.abs(points).max() > LARGEST_COORDINATE:
+            raise ValueError(
+                f"points holds values beyond {LARGEST_COORDINATE:g} in size, whose squares are too large: set "
+                "do_center=True and do_scale=True, or scale the data."
+            )
         item["points"] = points.astype(np.float32)
         if normals is not None:
             item["normals"] = normals.astype(np.float32)

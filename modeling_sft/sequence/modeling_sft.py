@@ -21,8 +21,9 @@ from .heads import SFTMaskedLMHead, SFTPairClassificationHead, join_pairs
 from .local_mixing import SFTConvolutionMixing
 from .relation import SequencePositions, SFTSequenceRelation
 
-# Offsets between tokens up to which tables over all of them are no burden.
-LARGEST_SPAN = 2**22
+# Offsets between tokens up to which tables over all of them are no burden: beside any tokens, and for each token.
+SPAN_OF_ANY = 2**16
+SPAN_PER_TOKEN = 16
 
 
 class SFTSequencePreTrainedModel(SFTPreTrainedModel):
@@ -115,7 +116,8 @@ class SFTModel(SFTSequencePreTrainedModel):
         Args:
             input_ids: `(B, N)` long token ids.
             attention_mask: `(B, N)`, 1 for real tokens and 0 for padding, which may stand on either side.
-            position_ids: `(B, N)` long; by default the real tokens of each row are counted from 0.
+            position_ids: `(B, N)` long; by default the real tokens of each row are counted from 0. With `relation`,
+                those of a row lie within 65,536 of each other, or within 16 for each token if that is more.
             token_type_ids: `(B, N)` long, below `type_vocab_size`; 0 by default.
             inputs_embeds: `(B, N, hidden_size)` float, in place of the token embeddings.
             input_features: `(B, N, num_input_features)` float, best normalised to mean 0 and deviation 1.
@@ -168,8 +170,8 @@ class SFTModel(SFTSequencePreTrainedModel):
             # Padding may hold anything; position 0 of the table is as good as any.
             input_ids = input_ids.masked_fill(padding, 0)
             vocab_size = self.embeddings.word_embeddings.num_embeddings
-            check_range("input_ids", input_ids, 0, vocab_size, "Does the tokenizer belong to this model?")
-            return self.embeddings.word_embeddings(input_ids.long())
+            ids = check_range("input_ids", input_ids, 0, vocab_size, "Does the tokenizer belong to this model?")
+            return self.embeddings.word_embeddings(ids)
         if inputs_embeds is not None:
             check_shape("inputs_embeds", inputs_embeds, (*mask.shape, self.config.hidden_size), "one state per token")
             check_finite("inputs_embeds", inputs_embeds, mask)
@@ -184,19 +186,23 @@ class SFTModel(SFTSequencePreTrainedModel):
         return self.embeddings.feature_proj(input_features.to(self.embeddings.feature_proj.weight.dtype))
 
     def _check_positions(self, position_ids: Tensor, mask: Tensor) -> tuple[Tensor, int]:
-        """Given positions, those of padding set to 0, and the largest difference of two of them."""
+        """Given positions, and the largest difference of two in a row; padding gets the smallest of its row."""
         if position_ids.dim() == 1 or (position_ids.dim() == 2 and len(position_ids) == 1):
             position_ids = position_ids.expand(len(mask), -1)
         check_shape("position_ids", position_ids, tuple(mask.shape), "one position per token")
         position_ids = position_ids.masked_fill(~mask, 0)
-        check_range("position_ids", position_ids, 0, 2**31, "Positions count from 0.")
-        # Offsets to extra tokens need all bits.
-        position_ids = position_ids.long()
+        position_ids = check_range("position_ids", position_ids, 0, 2**31, "Positions count from 0.")
         if not self.config.relation:
             return position_ids, 0
-        span = int(position_ids.max())
-        if span > LARGEST_SPAN:
-            raise ValueError(f"`position_ids` reach {span}: with `relation` they may not pass {LARGEST_SPAN}.")
+        first = position_ids.masked_fill(~mask, 2**31).amin(1, keepdim=True)
+        position_ids = torch.where(mask, position_ids, first)
+        span = int((position_ids - first).max())
+        limit = max(SPAN_OF_ANY, SPAN_PER_TOKEN * mask.shape[1])
+        if span > limit:
+            raise ValueError(
+                f"`position_ids` of a row differ by up to {span}: with `relation`, {mask.shape[1]} tokens may differ "
+                f"by at most {limit}."
+            )
         return position_ids, span
 
     def _check_length(self, position_ids: Tensor) -> None:
@@ -218,8 +224,9 @@ class SFTModel(SFTSequencePreTrainedModel):
         token_type_ids = token_type_ids.masked_fill(~mask, 0)
         # Tokenizers of other models send zeros to everyone.
         types = max(1, self.config.type_vocab_size)
-        check_range("token_type_ids", token_type_ids, 0, types, "See `type_vocab_size` of the configuration.")
-        return token_type_ids.long() if self.config.type_vocab_size else None
+        remedy = "See `type_vocab_size` of the configuration."
+        token_type_ids = check_range("token_type_ids", token_type_ids, 0, types, remedy)
+        return token_type_ids if self.config.type_vocab_size else None
 
 
 class SFTForMaskedLM(SFTSequencePreTrainedModel):
@@ -281,7 +288,7 @@ class SFTForMaskedLM(SFTSequencePreTrainedModel):
         loss = None
         if labels is not None:
             check_shape("labels", labels, tuple(logits.shape[:2]), "one token id per token")
-            tokens = labels.masked_fill(~resolve_mask(attention_mask, logits), -100)
+            tokens = labels.long().masked_fill(~resolve_mask(attention_mask, logits), -100)
             loss = share_of_step(class_loss("labels", logits, tokens), labels, num_items_in_batch)
         return SFTClassifierOutput.of(outputs, logits, loss)
 
@@ -419,6 +426,7 @@ class SFTForQuestionAnswering(SFTSequencePreTrainedModel):
 def _position_loss(name: str, logits: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
     """Cross-entropy of positions `(B,)` given logits and mask `(B, N)`."""
     check_shape(name, positions, (len(mask),), "one token per row")
+    positions = positions.long()
     loss = class_loss(name, logits, positions)
     if can_check_values(mask) and not bool(mask.gather(1, positions.clamp(min=0)[:, None])[positions >= 0].all()):
         raise ValueError(f"`{name}` names a padded token: use -100 where the answer was cut off.")

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedConfig, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from ..configuration_sft import SMALLEST_NOISE
 from ..hub.optional import import_optional
 from .recipe import SamplingNoiseSchedule
 
@@ -31,7 +32,10 @@ class SamplingNoiseCallback(TrainerCallback):
     def noise_at(self, step: int, max_steps: int) -> float:
         """Return the noise of the step with a zero-based number."""
         progress = min(step / max(self.schedule.until * max_steps, 1.0), 1.0)
-        return self.schedule.final if progress == 1 else self.initial + (self.schedule.final - self.initial) * progress
+        change = self.schedule.final - self.initial
+        noise = self.schedule.final if progress == 1 else self.initial + change * progress
+        # On its way to 0 it may become smaller than models accept.
+        return noise if noise >= SMALLEST_NOISE else 0.0
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Set the noise of the last step taken, for an evaluation before the first step."""

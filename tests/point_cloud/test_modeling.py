@@ -39,6 +39,7 @@ def changed(batch, name, **edit):
     [
         ("points", {"index": (0, 3, 1), "value": float("nan")}, "`points` holds NaN or infinite values .* row 0"),
         ("points", {"index": (1, 0, 0), "value": float("inf")}, "`points` holds NaN or infinite values .* row 1"),
+        ("points", {"index": (1, 2, 0), "value": -1e20}, r"`points` holds values beyond 1e\+15 .*row 1"),
         ("points", {"tensor": torch.zeros(2, 9)}, r"`points` has shape \(2, 9\)"),
         ("points", {"tensor": torch.zeros(2, 9, 2)}, "`points` has shape"),
         ("points", {"tensor": torch.zeros(2, 9, 3, dtype=torch.long)}, "`points` has dtype"),
@@ -60,6 +61,14 @@ def changed(batch, name, **edit):
 def test_bad_inputs_raise_naming_the_argument(model, batch, name, edit, message):
     with pytest.raises(ValueError, match=message):
         model(**changed(batch, name, **edit))
+
+
+def test_the_largest_coordinates_stay_finite(model, batch):
+    directions = batch["points"] / batch["points"].abs().max()
+    logits = model(**{**batch, "points": 1e15 * directions}).logits
+    assert logits.isfinite().all()
+    logits.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_empty_batches_raise(model):
@@ -115,13 +124,13 @@ def test_a_search_among_many_points_is_warned_of(model, batch, monkeypatch):
     assert len(warnings) == 1 and "neighbor_index" in warnings[0]
 
 
-@pytest.mark.parametrize("value", [0, -1, 2.0, True, "3"])
+@pytest.mark.parametrize("value", [0, -1, 2.0, True, "3", 10**12])
 def test_set_num_sampled_tokens_refuses(model, value):
-    with pytest.raises(ValueError, match="num_sampled_tokens must be an integer of at least 1"):
+    with pytest.raises(ValueError, match="num_sampled_tokens must be an integer from 1 to 1048576"):
         model.set_num_sampled_tokens(value)
 
 
-@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), 1e-12, 5e-324])
 def test_set_sampling_noise_refuses(model, value):
     with pytest.raises(ValueError, match="`sampling_noise` is"):
         model.set_sampling_noise(value)

@@ -114,6 +114,13 @@ def test_center_and_scale(num_points, exponent, seed):
     assert np.linalg.norm(points, axis=1).max() == pytest.approx(1, abs=1e-6)
 
 
+def test_huge_coordinates_must_be_scaled():
+    points = np.random.default_rng(0).normal(size=(9, 3)) * 1e20
+    assert np.abs(SFTPointCloudProcessor()(points)["points"].numpy()).max() <= 1
+    with pytest.raises(ValueError, match=r"points holds values beyond 1e\+15 .* do_scale=True"):
+        SFTPointCloudProcessor(do_scale=False)(points)
+
+
 def test_center_and_scale_can_be_left_out():
     points = cloud(20)
     np.testing.assert_array_equal(

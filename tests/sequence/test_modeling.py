@@ -155,11 +155,26 @@ def test_given_embeddings_replace_those_of_the_ids(model: Any, batch: Batch) -> 
 
 
 def test_far_positions_are_refused_by_the_relation_alone(batch: Batch) -> None:
-    far = torch.arange(9) + 2**23
-    with pytest.raises(ValueError, match="`position_ids` reach .* with `relation`"):
+    far = torch.arange(9)
+    far[4] = 4_000_000
+    with pytest.raises(ValueError, match="`position_ids` of a row differ by up to 4000000: with `relation`, 9 tokens"):
         build_sequence(SFTModel, torch.float32)(**batch, position_ids=far)
     states = build_sequence(SFTModel, torch.float32, relation=False)(**batch, position_ids=far).last_hidden_state
     assert states.isfinite().all()
+
+
+def test_positions_that_are_far_away_together_cost_no_more(batch: Batch) -> None:
+    model = build_sequence(SFTModel, position_embedding="none")
+    near = torch.arange(9).repeat(2, 1) + torch.tensor([[0], [7]])
+    expected = model(**batch, position_ids=near).last_hidden_state
+    with AllocationRecorder() as recorder:
+        found = model(**batch, position_ids=near + 2**30).last_hidden_state
+    assert recorder.largest < 2**16
+    # Padding may hold anything.
+    padded = torch.where(batch["attention_mask"].bool(), near + 2**30, 2**31 - 1)
+    for states in (found, model(**batch, position_ids=padded).last_hidden_state):
+        real = batch["attention_mask"].bool()
+        torch.testing.assert_close(states[real], expected[real])
 
 
 @pytest.mark.parametrize(

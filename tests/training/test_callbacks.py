@@ -34,6 +34,13 @@ def test_annealed_noise_reaches_the_final_value_exactly():
     assert callback.noise_at(999, 1000) == 0.1
 
 
+def test_noise_on_its_way_to_zero_is_never_smaller_than_models_accept():
+    callback = SamplingNoiseCallback(1e-8, SamplingNoiseSchedule(final=0.0))
+    noises = [callback.noise_at(step, 100) for step in range(101)]
+    assert noises[0] == 1e-8 and noises[-1] == 0
+    assert all(noise == 0 or noise >= 1e-9 for noise in noises)
+
+
 class FakeModel(torch.nn.Module):
     noise = None
 
