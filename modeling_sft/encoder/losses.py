@@ -150,6 +150,8 @@ def token_classification_loss(logits: Tensor, labels: Tensor, mask: Tensor, conf
     if labels.shape[:2] != mask.shape:
         raise ValueError(f"`labels` has shape {tuple(labels.shape)}: expected {tuple(mask.shape)}, one per token.")
     missing = torch.nan if labels.is_floating_point() else -100
+    # Small integers may have no -100.
+    labels = labels if labels.is_floating_point() else labels.long()
     labels = labels.masked_fill(~mask if labels.dim() == 2 else ~mask[..., None], missing)
     return classification_loss(logits, labels, config)
 

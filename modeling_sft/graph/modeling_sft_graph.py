@@ -146,7 +146,8 @@ class SFTGraphModel(SFTGraphPreTrainedModel):
                 raise ValueError("`edge_mask` must hold 1 for real edges and 0 for padding, nothing else.")
             edge_mask = edge_mask != 0
         edge_index = edge_index.masked_fill(~edge_mask[:, None], 0)
-        check_range("edge_index", edge_index, 0, mask.shape[1], "Indices count the nodes of their own graph.")
+        remedy = "Indices count the nodes of their own graph."
+        edge_index = check_range("edge_index", edge_index, 0, mask.shape[1], remedy)
         if can_check_values(edge_index) and count:
             touched = mask.gather(1, edge_index.flatten(1)).view_as(edge_index).all(1) | ~edge_mask
             if not bool(touched.all()):
@@ -158,12 +159,12 @@ class SFTGraphModel(SFTGraphPreTrainedModel):
                 "`edge_vocab_sizes` or `num_edge_features`."
             )
         if not self.config.has_edge_features:
-            return GraphEdges(edge_index.long(), edge_mask, None, mask.shape[1])
+            return GraphEdges(edge_index, edge_mask, None, mask.shape[1])
         sizes, numbers = self.config.edge_vocab_sizes, self.config.num_edge_features
         if edge_features is None:
             edge_features = edge_index.new_zeros(batch, count, len(sizes or ()) + numbers)
         edge_features = check_features("edge_features", edge_features, edge_mask, sizes, numbers)
-        return GraphEdges(edge_index.long(), edge_mask, edge_features, mask.shape[1])
+        return GraphEdges(edge_index, edge_mask, edge_features, mask.shape[1])
 
 
 class SFTGraphLabelModel(SFTGraphPreTrainedModel):
@@ -309,7 +310,8 @@ class SFTForLinkPrediction(SFTGraphPreTrainedModel):
         if node_pairs is None:
             raise ValueError("`node_pairs` is missing: name the pairs of nodes to score.")
         check_shape("node_pairs", node_pairs, (len(node_features), None, 2), "pairs of nodes of each graph")
-        check_range("node_pairs", node_pairs, 0, node_features.shape[1], "Indices count the nodes of their own graph.")
+        remedy = "Indices count the nodes of their own graph."
+        node_pairs = check_range("node_pairs", node_pairs, 0, node_features.shape[1], remedy)
         mask = resolve_mask(attention_mask, node_features)
         if can_check_values(mask) and not bool(mask.gather(1, node_pairs.flatten(1)).all()):
             raise ValueError("`node_pairs` names a padded node: repeat a real pair, and label the repetition -100.")
