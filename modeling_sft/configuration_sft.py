@@ -6,6 +6,7 @@ Sources: SFT (arXiv 2408.05822), SAMSA (arXiv 2408.05391).
 import dataclasses
 import difflib
 import numbers
+import re
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -152,11 +153,11 @@ class SFTEncoderConfig(PreTrainedConfig):
         labels, count, weights = self.id2label, kwargs.get("num_labels"), kwargs.get("transformers_weights")
         names_indices = isinstance(labels, dict) and all(str(index).isdecimal() for index in labels)
         is_count = isinstance(count, numbers.Integral) and 0 <= int(count) <= LARGEST_SIZE
-        is_file = isinstance(weights, str) and weights.endswith((".safetensors", ".safetensors.index.json"))
+        is_file = re.fullmatch(r"[^/\\]+\.safetensors(\.index\.json)?", str(weights)) is not None
         for field, value, fits, remedy in (
             ("id2label", labels, names_indices, "use a dictionary from class indices to names."),
             ("num_labels", count, is_count, f"use an integer from 0 to {LARGEST_SIZE}."),
-            ("transformers_weights", weights, is_file, "name a file of safetensors."),
+            ("transformers_weights", weights, is_file, "name a file of safetensors in the folder."),
         ):
             _require(value is None or fits, field, value, remedy)
 

@@ -16,7 +16,14 @@ from ..attention.attention import SFTAttention
 from ..attention.backends import resolve_backend
 from ..attention.relation import SFTRelation
 from ..configuration_sft import LARGEST_SIZE, SFTEncoderConfig, check_sampling_noise
-from ..hub.checkpoint_files import check_shard_indices, saved_at_once, weights_of_variant
+from ..hub.checkpoint_files import (
+    base_of_adapter,
+    check_shard_indices,
+    check_shard_names,
+    check_weight_files,
+    saved_at_once,
+    weights_of_variant,
+)
 from ..hub.remote_code import class_reference, write_code
 from ..hub.values import require_integer
 from ..nn.initialization import start_with_unit_variance
@@ -101,16 +108,30 @@ class SFTPreTrainedModel(PreTrainedModel):
         """As in Transformers, but from safetensors only: pickles are neither looked for nor opened.
 
         Raises:
-            ValueError: `use_safetensors=False`, or an index of shards that names anything but safetensors in its
-                folder.
+            ValueError: `use_safetensors=False`, or an index of shards, an adapter or `transformers_weights` that
+                names anything but safetensors in its folder.
             OSError: there are no safetensors.
         """
         if kwargs.get("use_safetensors") is False:
             raise ValueError("`use_safetensors` is False: SFT models are read from safetensors only; leave it out.")
         kwargs["use_safetensors"] = True
         if isinstance(pretrained_model_name_or_path, str | os.PathLike):
-            check_shard_indices(Path(pretrained_model_name_or_path, kwargs.get("subfolder") or ""))
+            folder = Path(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
+            check_shard_indices(folder)
+            base = base_of_adapter(folder)
+            if base is not None:
+                check_shard_indices(base)
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @staticmethod
+    def _load_pretrained_model(
+        model: Any, state_dict: Any, checkpoint_files: list[str] | None, load_config: Any, **kwargs: Any
+    ) -> Any:
+        # All weights come by here, those of adapters, of the base model that one names, and of the Hub too.
+        check_weight_files(checkpoint_files or ())
+        if load_config.sharded_metadata:
+            check_shard_names("the index of shards", set(load_config.sharded_metadata["weight_map"].values()))
+        return PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, **kwargs)
 
     def save_pretrained(
         self,

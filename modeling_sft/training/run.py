@@ -11,6 +11,7 @@ from torch import nn
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, TrainingArguments
 from transformers.utils import logging
 
+from ..hub.checkpoint_files import check_shard_indices
 from ..hub.optional import import_optional
 from ..hub.writing import only_writer, plain_errors, remove_leftovers
 from .callbacks import DatasetEpochCallback, HeapTrimCallback, ProcessorTimeCallback, SamplingNoiseCallback
@@ -158,6 +159,8 @@ def _train(
         trainer.state = TrainerState.load_from_json(str(checkpoint / STATE_NAME))
         cpu_seconds = ProcessorTimeCallback.seconds_of(trainer.state)
     else:
+        if checkpoint is not None:
+            check_shard_indices(checkpoint)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         # Resuming puts another instance in the place of the one that was given.
         callbacks = trainer.callback_handler.callbacks

@@ -123,6 +123,55 @@ def test_pickled_weights_are_not_loaded(folder, mark, name):
         SFTForPointCloudClassification.from_pretrained(folder, use_safetensors=False)
 
 
+@pytest.mark.parametrize("name", ["../outside.safetensors", "model.fp16.bin"])
+def test_the_index_of_a_variant_is_checked_too(folder, mark, name):
+    weights = load_file(folder / "model.safetensors")
+    for content in ({"trap": Trap(mark)}, weights):
+        torch.save(content, folder / name)
+        change_json(folder / "config.json", dtype=None)  # otherwise, Transformers looks for it in the weights
+        index = {"metadata": {}, "weight_map": dict.fromkeys(weights, name)}
+        change_json(folder / "model.safetensors.index.fp16.json", **index)
+        with pytest.raises(ValueError, match=r"index\.fp16\.json.*same folder"):
+            SFTForPointCloudClassification.from_pretrained(folder, variant="fp16")
+    (folder / "model.safetensors.index.fp16.json").rename(folder / "other.safetensors.index.json")
+    change_json(folder / "config.json", transformers_weights="other.safetensors.index.json")
+    with pytest.raises(ValueError, match=r"other\.safetensors\.index\.json.*same folder"):
+        SFTForPointCloudClassification.from_pretrained(folder)
+
+
+def test_adapters_are_read_from_safetensors_only(folder, mark, monkeypatch):
+    peft = pytest.importorskip("peft")
+    opened = []
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: opened.append(args) or load(*args, **kwargs))
+    model = SFTForPointCloudClassification.from_pretrained(folder)
+    model.add_adapter(peft.LoraConfig(r=2, target_modules=["q_proj"]))
+    model.save_pretrained(folder / "adapter")
+    state = load_file(folder / "adapter" / "adapter_model.safetensors")
+    (folder / "adapter" / "adapter_model.safetensors").unlink()
+    for content in (state, {"trap": Trap(mark)}):
+        torch.save(content, folder / "adapter" / "adapter_model.bin")
+        # By default it is not looked for in a folder, but it is on the Hub.
+        with pytest.raises(ValueError, match=r"adapter_model\.bin` is no file of safetensors"):
+            SFTForPointCloudClassification.from_pretrained(folder).load_adapter(
+                str(folder / "adapter"), use_safetensors=False
+            )
+    # The base model that an adapter names lies in another folder.
+    (folder / "adapter" / "config.json").unlink(missing_ok=True)
+    change_json(folder / "adapter" / "adapter_config.json", base_model_name_or_path=str(folder))
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "a.bin")
+    change_json(folder / "model.safetensors.index.json", metadata={}, weight_map=dict.fromkeys(weights, "a.bin"))
+    change_json(folder / "config.json", dtype=None)
+    with pytest.raises(ValueError, match=r"index\.json` names 'a\.bin'"):
+        SFTForPointCloudClassification.from_pretrained(folder / "adapter")
+    (folder / "adapter" / "adapter_config.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"adapter_config\.json` is damaged"):
+        SFTForPointCloudClassification.from_pretrained(folder / "adapter")
+    assert not opened
+
+
 def test_pickles_beside_safetensors_are_ignored(folder, mark):
     for name in ("pytorch_model.bin", "training_args.bin", "model.pt"):
         torch.save({"trap": Trap(mark)}, folder / name)

@@ -29,6 +29,8 @@ from modeling_sft.publishing import prepare
 from modeling_sft.training import evaluate, load_recipe
 from security.hostile import Trap, change_json
 
+WEIGHTS_ELSEWHERE = (("../", "bin"), ("", "bin"), ("../", "safetensors"), ("a/", "safetensors.index.json"))
+
 
 @pytest.fixture
 def little_memory():
@@ -57,7 +59,7 @@ def little_memory():
         ("hidden_act", "os.system"),
         ("hidden_dropout_prob", math.nan),
         ("hiden_size", 24),
-        ("transformers_weights", "../weights.bin"),
+        *(("transformers_weights", f"{name}weights.{kind}") for name, kind in WEIGHTS_ELSEWHERE),
     ],
 )
 def test_configurations_out_of_range_name_the_field(folder, little_memory, field, value):
