@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from modeling_sft.data.files import damaged
 from modeling_sft.hub.optional import import_optional
+from modeling_sft.hub.unpacking import check_unpacked_size
 
 
 def read_archive(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
@@ -21,6 +22,7 @@ def read_archive(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
+            check_unpacked_size(path, sum(member.file_size for member in file.zip.infolist()))
             return {name: file[name] for name in names}
     # A damaged archive may raise zip, zlib, struct, key, value, memory and end-of-file errors, so catch them all.
     except Exception as error:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..hub.optional import import_optional
+from ..hub.unpacking import check_unpacked_size
 from ..hub.values import require_integer
 from .seeding import MESH_STREAM, Seed, generator, seed_words
 
@@ -348,6 +349,7 @@ def _read_npz(path: Path) -> _Cloud:
         archive = np.load(file, allow_pickle=False)
         if isinstance(archive, np.ndarray):
             raise ValueError("it is a single array; rename it to .npy")
+        check_unpacked_size(path, sum(member.file_size for member in archive.zip.infolist()))
         # The checksums of all members: a damaged name would otherwise read as an absent array.
         damaged = archive.zip.testzip()
         if damaged is not None:
@@ -379,6 +381,7 @@ def _read_h5(path: Path) -> _Cloud:
                 whole = stored.id.get_num_chunks() == math.prod(-(-length // chunk) for length, chunk in grid)
             if not whole:
                 raise ValueError(f"{alias} is not stored as a whole")
+            check_unpacked_size(path, stored.nbytes)
             cloud[name] = stored[()]
         if "points" not in cloud:
             raise ValueError(f"it has neither 'points' nor 'data'; it has {sorted(file)}")

@@ -5,6 +5,7 @@ import math
 import re
 import resource
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoProcessor
 
 from lab.readers.contents import read_archive
+from lab.readers.point_cloud.hdf5 import read_hdf5
 from modeling_sft import (
     SFTConfig,
     SFTForPointCloudClassification,
@@ -246,6 +248,41 @@ def test_h5_that_announces_much_allocates_little(tmp_path, little_memory):
         file.create_dataset("points", (10**11, 3), "f8", chunks=(2**20, 3), compression="gzip")
     with pytest.raises(ValueError, match=r"a\.h5"):
         load_point_cloud(tmp_path / "a.h5")
+
+
+READ_ARRAYS = {".npz": read_archive, ".h5": read_hdf5}
+
+
+def zeros_npz(path):
+    np.savez_compressed(path, points=np.zeros((2**23, 3), dtype=np.float32))
+
+
+def zeros_h5(path):
+    with pytest.importorskip("h5py").File(path, "w") as file:
+        file.create_dataset("points", data=np.zeros((2**23, 3), dtype=np.float32), compression="gzip")
+
+
+@pytest.fixture(scope="module", params=[zeros_npz, zeros_h5], ids=["npz", "h5"])
+def bomb(request, tmp_path_factory):
+    """A file of 0.1 MB that unpacks to 100 MB."""
+    suffix = request.param.__name__.partition("_")[2]
+    path = tmp_path_factory.mktemp("bombs") / f"bomb.{suffix}"
+    request.param(path)
+    return path
+
+
+def test_what_unpacks_to_far_more_than_the_file_is_refused(bomb, tmp_path):
+    tracemalloc.start()
+    try:
+        for read, options in ((load_point_cloud, {}), (READ_ARRAYS[bomb.suffix], {"names": ["points"]})):
+            with pytest.raises(ValueError, match=r"bomb.*would unpack to 100663\d+, more than 100 times as many"):
+                read(bomb, **options)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+    # Equal numbers shrink as much, and are read where they are few.
+    np.savez_compressed(tmp_path / "few.npz", points=np.ones((10_000, 3)))
+    assert len(load_point_cloud(tmp_path / "few.npz")["points"]) == 10_000
 
 
 def test_archives_are_not_unpickled_or_unpacked(tmp_path, mark):

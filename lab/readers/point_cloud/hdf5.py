@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 from modeling_sft.data.files import damaged, existing_file
 from modeling_sft.hub.optional import import_optional
+from modeling_sft.hub.unpacking import check_unpacked_size
 
 from ..contents import check_labels
 from .files import check_clouds, read_lines
-
-MAX_COMPRESSION = 1032
-"""Largest factor of deflate: an array that is larger than its data times this has a damaged shape."""
 
 
 def read_hdf5(path: Path, names: Iterable[str], optional_names: Iterable[str] = ()) -> dict[str, NDArray[Any]]:
@@ -44,6 +42,7 @@ def read_hdf5(path: Path, names: Iterable[str], optional_names: Iterable[str] = 
                 ):
                     raise damaged(path, f"it has no array {name}; it has {', '.join(sorted(file)) or 'none'}")
                 _check_complete(path, name, file[name])
+            check_unpacked_size(path, sum(file[name].nbytes for name in wanted))
             return {name: np.asarray(file[name][()]) for name in wanted}
     except ValueError as error:
         if str(path) in str(error):
@@ -136,11 +135,10 @@ def _check_complete(path: Path, name: str, dataset: Any) -> None:
         raise damaged(path, f"{name} has type {dataset.dtype}; expected numbers")
     if dataset.is_virtual or dataset.external:
         raise damaged(path, f"{name} is stored in other files")
-    stored = dataset.id.get_storage_size()
     if dataset.chunks:
         num_chunks = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks))
-        complete = dataset.id.get_num_chunks() == num_chunks and stored * MAX_COMPRESSION >= dataset.nbytes
+        complete = dataset.id.get_num_chunks() == num_chunks
     else:
-        complete = stored >= dataset.nbytes
+        complete = dataset.id.get_storage_size() >= dataset.nbytes
     if not complete:
         raise damaged(path, f"it holds only a part of {name}, which has shape {dataset.shape}")
