@@ -88,10 +88,40 @@ def training_had_finished(checkpoint: str | Path, arguments: TrainingArguments) 
 
 
 def best_checkpoint_of(checkpoint: str | Path) -> Path:
-    """Return the best checkpoint that a checkpoint refers to, in the same run folder; itself if there is none."""
+    """Return the best checkpoint that a checkpoint refers to, in the same run folder; itself if there is none.
+
+    Raises:
+        ValueError: the best one is gone.
+    """
     best = _load_state(checkpoint).best_model_checkpoint
     candidate = Path(checkpoint).parent / Path(best).name if best else Path(checkpoint)
-    return candidate if candidate.is_dir() else Path(checkpoint)
+    check_best_checkpoint(candidate)
+    return candidate
+
+
+def find_best_again(checkpoint: str | Path) -> None:
+    """Let the state of a checkpoint name its best one where that lies now, which Trainer would otherwise forget.
+
+    Raises:
+        ValueError: the best one is gone.
+    """
+    state, best = _load_state(checkpoint), best_checkpoint_of(checkpoint)
+    if state.best_model_checkpoint and Path(state.best_model_checkpoint) != best:
+        state.best_model_checkpoint = str(best)
+        state.save_to_json(str(Path(checkpoint) / STATE_NAME))
+
+
+def check_best_checkpoint(folder: str | Path) -> None:
+    """Check that the best checkpoint of a run is there: the last weights must not pass for its.
+
+    Raises:
+        ValueError: it has no weights.
+    """
+    if not any(Path(folder).glob("*.safetensors")):
+        raise ValueError(
+            f"`{folder}`, the best checkpoint of the run, is gone, and with it the weights to deliver: restore it, or "
+            "train anew with --overwrite."
+        )
 
 
 def _load_state(checkpoint: str | Path) -> TrainerState:

@@ -15,7 +15,13 @@ from ..hub.checkpoint_files import check_shard_indices
 from ..hub.optional import import_optional
 from ..hub.writing import only_writer, plain_errors, remove_leftovers
 from .callbacks import DatasetEpochCallback, HeapTrimCallback, ProcessorTimeCallback, SamplingNoiseCallback
-from .checkpoints import STATE_NAME, best_checkpoint_of, find_last_checkpoint, training_had_finished
+from .checkpoints import (
+    STATE_NAME,
+    best_checkpoint_of,
+    find_best_again,
+    find_last_checkpoint,
+    training_had_finished,
+)
 from .environment import describe_environment
 from .figures import plot_training_curves
 from .processes import leave_together
@@ -161,6 +167,9 @@ def _train(
     else:
         if checkpoint is not None:
             check_shard_indices(checkpoint)
+            with arguments.main_process_first(desc="finding the best checkpoint"):
+                if is_main and arguments.load_best_model_at_end:
+                    find_best_again(checkpoint)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         # Resuming puts another instance in the place of the one that was given.
         callbacks = trainer.callback_handler.callbacks

@@ -13,6 +13,7 @@ from ..data.batch_samplers import SortedStepBatchSampler, TokenBudgetBatchSample
 from ..encoder.losses import present_labels
 from ..hub.writing import plain_errors
 from ..nn.checks import IGNORED_LABEL
+from .checkpoints import check_best_checkpoint
 from .recipe import ImportanceScorerSettings
 
 SCORER_NAME_PART = ".sampler."
@@ -205,6 +206,13 @@ class SFTTrainer(Trainer):
         """Save a checkpoint; a disk without space for it is said in one line."""
         with plain_errors(self.args.output_dir or "."):
             super()._save_checkpoint(*args, **kwargs)
+
+    def _load_best_model(self) -> None:
+        """Load the best checkpoint at the end of training; Trainer would go on without it."""
+        # FSDP and DeepSpeed read files of their own, and fail without them.
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            check_best_checkpoint(self.state.best_model_checkpoint or "")
+        super()._load_best_model()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log as Trainer does, with the scorers' gradient norm before clipping beside that of the others."""

@@ -1,3 +1,4 @@
+import itertools
 import json
 import shutil
 
@@ -139,6 +140,57 @@ def test_early_stopped_run_that_died_before_saving_is_only_saved(tmp_path, monke
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
     configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("whole", "cut")]
     assert configs[0] == configs[1]
+    # Without its best checkpoint, the last one must not be delivered in its place.
+    for name in ("training_log.json", "model.safetensors", "config.json"):
+        (tmp_path / "cut" / name).unlink()
+    shutil.rmtree(tmp_path / "cut" / "checkpoint-4")
+    with pytest.raises(ValueError, match=r"checkpoint-4`, the best checkpoint of the run, is gone"):
+        train(recipe, tmp_path / "cut", resume=True)
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+
+
+@pytest.fixture
+def falling(monkeypatch):
+    """Few digits, and accuracies of which the first is the best."""
+    rows = tasks.point_clouds.load_point_cloud_dataset("digits")["train"].select(range(40))
+    monkeypatch.setattr(
+        tasks.point_clouds.PointCloudTask, "load_dataset", staticmethod(lambda name, data_dir: {"train": rows})
+    )
+    values = itertools.count()
+    monkeypatch.setattr(
+        tasks.point_clouds.PointCloudClassificationTask,
+        "compute_metrics",
+        lambda self, evaluation, config: {"accuracy": 0.9 - 0.01 * next(values)},
+    )
+    return tiny_recipe("dataset.validation_fraction=0.2", "training.max_steps=6", "training.save_total_limit=null")
+
+
+def test_a_best_checkpoint_that_goes_in_training_is_missed(tmp_path, monkeypatch, falling):
+    original = SFTTrainer._load_best_model
+
+    def vanished(self):
+        shutil.rmtree(self.state.best_model_checkpoint)
+        original(self)
+
+    monkeypatch.setattr(SFTTrainer, "_load_best_model", vanished)
+    with pytest.raises(ValueError, match=r"checkpoint-2`, the best checkpoint of the run, is gone"):
+        train(falling, tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_resumed_run_has_its_best_checkpoint_or_says_so(tmp_path, monkeypatch, falling):
+    with monkeypatch.context() as context:
+        interrupt_at(context, 5)
+        with pytest.raises(KeyboardInterrupt):
+            train(falling, tmp_path / "run")
+    # Also where it was moved to another place.
+    (tmp_path / "run").rename(tmp_path / "moved")
+    gone = shutil.copytree(tmp_path / "moved", tmp_path / "gone")
+    assert train(falling, tmp_path / "moved", resume=True)["best_checkpoint"] == "checkpoint-2"
+    assert_same_weights(tmp_path / "moved", tmp_path / "moved" / "checkpoint-2")
+    shutil.rmtree(gone / "checkpoint-2")
+    with pytest.raises(ValueError, match=r"checkpoint-2`, the best checkpoint of the run, is gone"):
+        train(falling, gone, resume=True)
 
 
 def test_finished_run_is_not_resumed(tmp_path, monkeypatch):
