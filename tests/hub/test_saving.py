@@ -76,7 +76,7 @@ def test_an_adapter_and_a_model_leave_each_other(models, saved, tmp_path, kind):
     adapted = build(dtype=torch.float32, num_neighbors=4, num_hidden_layers=1)
     adapted.add_adapter(peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     # In shards, its index would take the place of the model's.
-    adapted.save_pretrained(folder, max_shard_size="1KB")
+    adapted.save_pretrained(folder, max_shard_size=100)
     assert {name: (folder / name).read_bytes() for name in before} == before
     adapter = (folder / "adapter_model.safetensors").read_bytes()
     save(models[1], folder, kind)
@@ -103,15 +103,15 @@ def test_a_push_uploads_what_was_saved(models, tmp_path, monkeypatch):
     assert names[0] == names[1]
 
 
-def hold(folder, ready, done):
+def hold(folder, parent):
     """Save a model in a process, and stop within."""
     model = build(dtype=torch.float32, num_neighbors=4, num_hidden_layers=1)
     own = model._save
 
     def slow(staging, *args, **kwargs):
         own(staging, *args, **kwargs)
-        ready.set()
-        done.wait(60)
+        parent.send("saving")
+        parent.poll(60)
 
     model._save = slow
     model.save_pretrained(folder)
@@ -121,12 +121,13 @@ def hold(folder, ready, done):
 def writer(tmp_path):
     """A folder, and a process that is saving a model to it."""
     context = multiprocessing.get_context("fork")
-    ready, done = context.Event(), context.Event()
-    process = context.Process(target=hold, args=(tmp_path / "model", ready, done))
+    # No event, whose setting would wait for a waiter that was killed.
+    ours, theirs = context.Pipe()
+    process = context.Process(target=hold, args=(tmp_path / "model", theirs))
     process.start()
-    assert ready.wait(60)
-    yield process, done
-    done.set()
+    assert ours.poll(60)
+    yield process, ours
+    process.kill()
     process.join(60)
 
 
@@ -142,13 +143,13 @@ def test_what_a_killed_save_left_is_removed_by_the_next(models, writer, tmp_path
 
 
 def test_the_second_of_two_writers_is_told(models, writer, tmp_path):
-    process, done = writer
+    process, connection = writer
     folder = tmp_path / "model"
     for target in (models[1], SFTPointCloudProcessor()):
         with pytest.raises(CannotWriteError, match=r"model` cannot be written \(something else.*wait") as error:
             target.save_pretrained(folder)
         assert "\n" not in str(error.value)
-    done.set()
+    connection.send("end")
     process.join(60)
     assert process.exitcode == 0 and same(weights(folder), models[0]) and not list(folder.glob(".*"))
 
