@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from disks import largest_file
 from modeling_sft.cli import main
 from modeling_sft.hub.writing import only_writer
+from security.disks import largest_file
 
 CPU = ("--device", "cpu")
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from disks import largest_file
 from modeling_sft import AutoModelForPointCloudClassification, SFTGraphProcessor, SFTPointCloudProcessor
 from modeling_sft.data.cache import cached_rows
 from modeling_sft.training import evaluate, train
 from modeling_sft.training.checkpoints import checkpoint_defect, find_last_checkpoint
 from modeling_sft.training.writing import replace_text
+from security.disks import largest_file
 from tiny_models import build
 from tiny_recipes import tiny_recipe
 
