@@ -76,6 +76,21 @@ class DatasetEpochCallback(TrainerCallback):
             self.dataset.set_epoch(int(state.epoch or 0))
 
 
+class BestCheckpointCallback(TrainerCallback):
+    """Let a resumed run know its best checkpoint where that lies now: Trainer forgets it if the run was moved.
+
+    Args:
+        best: the checkpoint; None if the run has none yet.
+    """
+
+    def __init__(self, best: Path | None) -> None:
+        self.best = best
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Set the best checkpoint of the state that was just read."""
+        state.best_model_checkpoint = None if self.best is None else str(self.best)
+
+
 class ProcessorTimeCallback(TrainerCallback, ExportableState):
     """Count the processor time of a training, that of the runs before it was resumed included.
 

@@ -87,28 +87,18 @@ def training_had_finished(checkpoint: str | Path, arguments: TrainingArguments) 
     return has_same_length and bool(control.get("args", {}).get("should_training_stop", False))
 
 
-def best_checkpoint_of(checkpoint: str | Path) -> Path:
-    """Return the best checkpoint that a checkpoint refers to, in the same run folder; itself if there is none.
+def best_checkpoint_of(checkpoint: str | Path) -> Path | None:
+    """Return the best checkpoint that a checkpoint refers to, in the same run folder; None if it refers to none.
 
     Raises:
         ValueError: the best one is gone.
     """
     best = _load_state(checkpoint).best_model_checkpoint
-    candidate = Path(checkpoint).parent / Path(best).name if best else Path(checkpoint)
+    if not best:
+        return None
+    candidate = Path(checkpoint).parent / Path(best).name
     check_best_checkpoint(candidate)
     return candidate
-
-
-def find_best_again(checkpoint: str | Path) -> None:
-    """Let the state of a checkpoint name its best one where that lies now, which Trainer would otherwise forget.
-
-    Raises:
-        ValueError: the best one is gone.
-    """
-    state, best = _load_state(checkpoint), best_checkpoint_of(checkpoint)
-    if state.best_model_checkpoint and Path(state.best_model_checkpoint) != best:
-        state.best_model_checkpoint = str(best)
-        state.save_to_json(str(Path(checkpoint) / STATE_NAME))
 
 
 def check_best_checkpoint(folder: str | Path) -> None:

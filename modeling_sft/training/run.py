@@ -14,11 +14,16 @@ from transformers.utils import logging
 from ..hub.checkpoint_files import check_shard_indices
 from ..hub.optional import import_optional
 from ..hub.writing import only_writer, plain_errors, remove_leftovers
-from .callbacks import DatasetEpochCallback, HeapTrimCallback, ProcessorTimeCallback, SamplingNoiseCallback
+from .callbacks import (
+    BestCheckpointCallback,
+    DatasetEpochCallback,
+    HeapTrimCallback,
+    ProcessorTimeCallback,
+    SamplingNoiseCallback,
+)
 from .checkpoints import (
     STATE_NAME,
     best_checkpoint_of,
-    find_best_again,
     find_last_checkpoint,
     training_had_finished,
 )
@@ -158,7 +163,7 @@ def _train(
     # After Trainer's own seeding: processes that draw the same sampling noise would waste it.
     set_seed(recipe.seed, device_specific=True)
     if checkpoint is not None and training_had_finished(checkpoint, arguments):
-        best = task.model_class_of(recipe).from_pretrained(best_checkpoint_of(checkpoint))
+        best = task.model_class_of(recipe).from_pretrained(best_checkpoint_of(checkpoint) or checkpoint)
         model.load_state_dict(best.state_dict())
         if recipe.baseline is None:
             model.set_sampling_noise(best.config.sampling_noise)
@@ -167,9 +172,8 @@ def _train(
     else:
         if checkpoint is not None:
             check_shard_indices(checkpoint)
-            with arguments.main_process_first(desc="finding the best checkpoint"):
-                if is_main and arguments.load_best_model_at_end:
-                    find_best_again(checkpoint)
+            if arguments.load_best_model_at_end:
+                trainer.add_callback(BestCheckpointCallback(best_checkpoint_of(checkpoint)))
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         # Resuming puts another instance in the place of the one that was given.
         callbacks = trainer.callback_handler.callbacks
