@@ -60,3 +60,10 @@ def check_gradients(found: dict[str, Tensor], wanted: dict[str, Tensor], toleran
     for name, gradient in wanted.items():
         error = rms(found[name].double() - gradient.double()) / max(rms(gradient), floor)
         assert error < tolerance, f"{name}: {error}"
+
+
+def assert_same_sample(alone: Tensor, together: Tensor) -> None:
+    """The same tokens of one row, alone `(S, K)` and in a batch of longer rows, where more slots stay empty."""
+    more = together.shape[-1] - alone.shape[-1]
+    unused, used = together.sort(-1).values.split([more, alone.shape[-1]], dim=-1)
+    assert torch.equal(alone.sort(-1).values, used) and bool((unused == -1).all())

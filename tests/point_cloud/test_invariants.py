@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from allocations import AllocationRecorder
 from configurations import parametrize_configurations
+from layers import assert_same_sample
 from modeling_sft import SFTForPointCloudClassification, SFTPointCloudModel
 from modeling_sft.point_cloud import modeling_sft_point_cloud
 from random_clouds import (
@@ -67,7 +68,7 @@ def check_padding(model: nn.Module, clouds: list[Batch], tolerance: float) -> No
             size = len(clouds[row]["points"])
             for one, many in zip(sampled(model, single), chosen, strict=True):
                 shifted = torch.where(many[row] >= length, many[row] - length + size, many[row])
-                assert torch.equal(one[0].sort(-1).values, shifted.sort(-1).values)
+                assert_same_sample(one[0], shifted)
             torch.testing.assert_close(together[row], logits(model, single)[0], rtol=0, atol=tolerance)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from configurations import SEQUENCE_COVERING, name_of, parametrize_sequence_configurations
+from layers import assert_same_sample
 from modeling_sft import (
     SFTForMaskedLM,
     SFTForQuestionAnswering,
@@ -129,7 +130,7 @@ def check_samples(model: nn.Module, singles: list[Batch], batch: Batch) -> None:
         for one, many in zip(sampled(model, single), together, strict=True):
             found = torch.where(many[row] >= length, many[row] - length + size, many[row] - start)
             found = torch.where(many[row] < 0, -1, found)
-            assert torch.equal(one[0].sort(-1).values, found.sort(-1).values)
+            assert_same_sample(one[0], found)
 
 
 @heads_and_configurations

