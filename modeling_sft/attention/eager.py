@@ -31,7 +31,8 @@ def eager_attention(inputs: AttentionInputs, output_attentions: bool = False) ->
     dtype = torch.promote_types(query.dtype, torch.float32)
     batch, heads, length, _ = query.shape
     with maybe_autocast(query.device.type, enabled=False):
-        query, key = query.to(dtype), key.to(dtype)
+        # In half precision, the gradient of the weights would overflow before the scores' gradient is normalised.
+        query, key, exact_value = query.to(dtype), key.to(dtype), value.to(dtype)
         valid = valid[:, :, None]
         leak_logits = None if leak_logits is None else leak_logits[:, :, None].to(dtype)
         # One chunk while tracing: a loop over N would fix the length.
@@ -44,13 +45,13 @@ def eager_attention(inputs: AttentionInputs, output_attentions: bool = False) ->
             if relation is not None:
                 part = relation if rows == length else relation.queries(slice(start, stop))
                 scores = part.effect().apply(scores)
-            p = attention_probabilities(scores, valid, leak_logits, probability).to(value.dtype)
+            p = attention_probabilities(scores, valid, leak_logits, probability)
             p = F.dropout(p, dropout) if dropout else p
             if output_attentions:
                 weights.append(p)
             else:
-                outputs.append(p @ value)
+                outputs.append((p @ exact_value).to(value.dtype))
         if output_attentions:
             p = torch.cat(weights, dim=2)
-            return p @ value, p
+            return (p @ exact_value).to(value.dtype), p.to(value.dtype)
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2), None

@@ -20,6 +20,7 @@ from .tiles import (
     larger,
     offset_entries,
     pair_features,
+    product,
     raw_scores,
     rows_of,
     sigmoid,
@@ -113,7 +114,7 @@ def forward_kernel(
             weights = tl.where(used, tl.maximum(scores, 0.0), 0.0)
         total += tl.sum(weights, 1)
         values = rows_of(value, columns, slots, WIDTH, WIDTH, PADDED_WIDTH)
-        accumulated += tl.dot(weights.to(values.dtype), values, input_precision="ieee")
+        accumulated += product(weights, values)
     if SOFTMAX:
         if LEAK:
             extra = tl.load(leak + which)
@@ -250,7 +251,7 @@ def query_gradient_kernel(
                 tl.atomic_add(grad_query + channel * length + rows, part, mask=used_rows)
         else:
             k = channels_of(key, columns, num_keys, CHANNELS, PADDED_CHANNELS)
-            found += tl.dot(grad_scores.to(k.dtype), tl.trans(k), input_precision="ieee")
+            found += product(grad_scores, tl.trans(k))
     if not MAXOUT:
         channels = tl.arange(0, PADDED_CHANNELS)[None, :]
         place = grad_query + channels * length + rows[:, None]
@@ -354,7 +355,7 @@ def key_gradient_kernel(
         row_along = tl.load(along + rows, mask=used_rows, other=0.0)
         row_grad = rows_of(grad, rows, used_rows, grad_row, WIDTH, PADDED_WIDTH)
         weights, grad_scores = gradient_of_scores(scores, row_grad, values, row_normaliser, row_along, used, SOFTMAX)
-        found_value += tl.dot(tl.trans(weights.to(row_grad.dtype)), row_grad, input_precision="ieee")
+        found_value += product(tl.trans(weights), row_grad)
         if RELATION > 0:
             grad_scores *= scale
         if MAXOUT:
@@ -366,7 +367,7 @@ def key_gradient_kernel(
                 tl.atomic_add(grad_key + channel * num_keys + columns, by_key, mask=columns < num_keys)
         else:
             q = channels_of(query, rows, length, CHANNELS, PADDED_CHANNELS)
-            found_key += tl.dot(tl.trans(grad_scores.to(q.dtype)), tl.trans(q), input_precision="ieee")
+            found_key += product(tl.trans(grad_scores), tl.trans(q))
     used_columns = (columns < num_keys)[:, None]
     if not MAXOUT:
         channels = tl.arange(0, PADDED_CHANNELS)[None, :]

@@ -37,8 +37,24 @@ def raw_scores(
     else:
         q = channels_of(query, rows, length, CHANNELS, PADDED_CHANNELS)
         k = channels_of(key, columns, num_keys, CHANNELS, PADDED_CHANNELS)
-        total = tl.dot(tl.trans(q), k, input_precision="ieee")
+        total = product(tl.trans(q), k)
     return (total - score_shift) * score_factor
+
+
+@triton.jit
+def product(x, operand):
+    """Matrix product in float32, of numbers in the type of the operand or of computed ones in float32.
+
+    Computed numbers are weights before they are normalised, or gradients: float16, which ends at 65,504, does not hold
+    them. So they are multiplied as tf32, which has the digits of float16 and the range of float32; bfloat16 has that
+    range itself.
+    """
+    if x.dtype == operand.dtype:
+        return tl.dot(x, operand, input_precision="ieee")
+    elif operand.dtype == tl.float16:
+        return tl.dot(x, operand.to(tl.float32), input_precision="tf32")
+    else:
+        return tl.dot(x.to(operand.dtype), operand)
 
 
 @triton.jit
@@ -140,7 +156,7 @@ def sigmoid(x):
 @triton.jit
 def gradient_of_scores(scores, grad, value_columns, normaliser, along, used, SOFTMAX: tl.constexpr):
     """Attention weights and the gradient of the scores, both (QUERIES, KEYS)."""
-    grad_weights = tl.dot(grad, tl.trans(value_columns), input_precision="ieee") - along[:, None]
+    grad_weights = product(grad, tl.trans(value_columns)) - along[:, None]
     if SOFTMAX:
         weights = tl.where(used, tl.exp(tl.minimum(scores - normaliser[:, None], 0.0)), 0.0)
         return weights, weights * grad_weights
