@@ -34,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--architecture", type=int, default=90, help="compute capability (default: %(default)s)")
     parser.add_argument("--output", type=Path, metavar="CSV", help="file to write the table to")
     parser.add_argument(
-        "--max_stack", type=int, default=352, help="bytes per thread that a kernel may spill (default: %(default)s)"
+        "--max_stack", type=int, default=512, help="bytes per thread that a kernel may spill (default: %(default)s)"
     )
     return parser.parse_args()
 

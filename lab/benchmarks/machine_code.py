@@ -127,8 +127,9 @@ def _launched(variant: Variant) -> list[_Recorder]:
 
 def _operands(variant: Variant) -> tuple[Tensor | None, ...]:
     dtype = DTYPES[variant.dtype]
-    query = torch.zeros(1, HEADS, LENGTH, variant.score_channels, dtype=dtype, requires_grad=True)
-    key = torch.zeros(1, HEADS, KEYS, variant.score_channels, dtype=dtype)
+    score_dtype = torch.float32 if variant.score == "maxout" else dtype
+    query = torch.zeros(1, HEADS, variant.score_channels, LENGTH, dtype=score_dtype, requires_grad=True)
+    key = torch.zeros(1, HEADS, variant.score_channels, KEYS, dtype=score_dtype)
     value = torch.zeros(1, HEADS, KEYS, WIDTH, dtype=dtype)
     valid, leak = torch.ones(1, 1, KEYS, dtype=torch.bool), torch.zeros(1, HEADS)
     weight, query_places, key_places = None, None, None

@@ -27,12 +27,16 @@ NAMESPACE = re.sub(r"\W", "_", __name__)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # Kinds of relation, as the kernels number them.
 NO_RELATION, DISTANCES, DISTANCES_AND_NORMALS, OFFSETS = range(4)
-# Tiles: with point-pair features more tensors of a tile are alive at a time.
-QUERIES_PER_TILE = 64
-KEYS_PER_TILE = 64
-KEYS_PER_TILE_WITH_PAIR_FEATURES = 32
-# So many queries make one part of the gradients of keys and values; the parts are summed in a fixed order.
-QUERIES_PER_PART = 4096
+# A program has one query (or, for gradients of keys, one key) for each of its 128 threads, and steps through the
+# tokens of the other kind: sums over a step stay within a thread. A long step and a relation, or float32, would need
+# more registers than there are.
+TOKENS_PER_PROGRAM = 128
+TOKENS_PER_STEP = 32
+TOKENS_PER_SHORT_STEP = 16
+# The gradients of keys and values are computed in parts, which are summed in a fixed order: in as many as give two
+# programs to each processor of the largest GPUs, if each part then has so many queries.
+KEY_PROGRAMS = 264
+QUERIES_PER_PART = 512
 REMEDY = 'use `attn_implementation="sft_fused"`.'
 
 
@@ -71,11 +75,9 @@ class _Launch:
         score: str,
         probability: str,
     ):
-        self.batch, self.heads, self.length, channels = query.shape
+        self.batch, self.heads, channels, self.length = query.shape
         self.num_keys, self.width = value.shape[2:]
         self.relation = _relation_kind(weight, query_places)
-        with_features = self.relation in (DISTANCES, DISTANCES_AND_NORMALS)
-        keys_per_tile = KEYS_PER_TILE_WITH_PAIR_FEATURES if with_features else KEYS_PER_TILE
         self.constants = {
             "MAXOUT": score == "maxout",
             "SOFTMAX": probability == "softmax",
@@ -84,16 +86,19 @@ class _Launch:
             "PADDED_CHANNELS": _padded(channels),
             "WIDTH": self.width,
             "PADDED_WIDTH": _padded(self.width),
-            "QUERIES": QUERIES_PER_TILE,
-            "KEYS": keys_per_tile,
         }
-        self.query_blocks = math.ceil(self.length / QUERIES_PER_TILE)
-        self.key_blocks = math.ceil(self.num_keys / keys_per_tile)
+        fits = self.relation == NO_RELATION and value.element_size() == 2
+        step = TOKENS_PER_STEP if fits else TOKENS_PER_SHORT_STEP
+        self.query_tiles = {"QUERIES": TOKENS_PER_PROGRAM, "KEYS": step}
+        self.key_tiles = {"QUERIES": step, "KEYS": TOKENS_PER_PROGRAM}
+        self.both = self.batch * self.heads
+        self.query_blocks = math.ceil(self.length / TOKENS_PER_PROGRAM)
+        self.key_blocks = math.ceil(self.num_keys / TOKENS_PER_PROGRAM)
         # Kernels do not read pointers of what is absent.
         nothing = query
         self.weights = [nothing, nothing] if weight is None else list(weight.float().contiguous())
         self.places = [nothing if places is None else places.contiguous() for places in (query_places, key_places)]
-        self.operands = [query.mT.contiguous(), key.mT.contiguous(), value.contiguous(), valid.to(torch.uint8)]
+        self.operands = [query.contiguous(), key.contiguous(), value.contiguous(), valid.to(torch.uint8)]
         if score == "maxout":
             shift, factor = channels * MAXOUT_MEAN, 1 / (MAXOUT_STD * math.sqrt(channels))
         else:
@@ -109,6 +114,12 @@ class _Launch:
             shift,
             factor,
         ]
+
+    def part_length(self) -> int:
+        """How many queries make one part of the gradients of keys and values."""
+        parts = max(1, KEY_PROGRAMS // (self.both * self.key_blocks))
+        queries = max(QUERIES_PER_PART, math.ceil(self.length / parts))
+        return TOKENS_PER_STEP * math.ceil(queries / TOKENS_PER_STEP)
 
     def empty(self, *shape: int) -> Tensor:
         """A float32 tensor to be written."""
@@ -148,9 +159,9 @@ def sampled_attention(
     """Attention of all queries to the sampled tokens.
 
     Args:
-        query: `(B, H, N, d_s)` float32, float16 or bfloat16.
-        key: `(B, H, K, d_s)`.
-        value: `(B, H, K, d)`.
+        query: `(B, H, d_s, N)`, in float32 for maxout, in the type of the values for dot.
+        key: `(B, H, d_s, K)`.
+        value: `(B, H, K, d)` float32, float16 or bfloat16.
         valid: `(B, S, K)` bool.
         leak: `(B, H)` float32, the sum of the leaks, for softmax its logarithm; or `None`.
         relation_weight: `(2, H, R)`, scale and bias weights of point-pair features; `(2, H, T)`, tables over offsets;
@@ -165,7 +176,7 @@ def sampled_attention(
     """
     launch = _Launch(query, key, value, valid, relation_weight, query_places, key_places, score, probability)
     output, normaliser = _empty_outputs(query, value)
-    _kernels()[0][(launch.query_blocks, launch.batch * launch.heads)](
+    _kernels()[0][(launch.both * launch.query_blocks,)](
         *launch.operands,
         launch.operands[0] if leak is None else leak.contiguous(),
         *launch.weights,
@@ -176,6 +187,7 @@ def sampled_attention(
         output.stride(0),
         output.stride(2),
         LEAK=leak is not None,
+        **launch.query_tiles,
         **launch.constants,
     )
     return output, normaliser
@@ -187,7 +199,7 @@ def _(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> tuple[Tensor, Te
 
 
 def _empty_outputs(query: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    batch, heads, length, _ = query.shape
+    batch, heads, _, length = query.shape
     # Laid out as the projection behind the attention wants it.
     output = value.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
     return output, query.new_empty(batch, heads, length, dtype=torch.float32)
@@ -196,7 +208,7 @@ def _empty_outputs(query: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
 @torch.library.custom_op(f"{NAMESPACE}::sampled_attention_backward", mutates_args=())
 def sampled_attention_backward(
     grad: Tensor,
-    along: Tensor,
+    output: Tensor,
     normaliser: Tensor,
     query: Tensor,
     key: Tensor,
@@ -207,24 +219,25 @@ def sampled_attention_backward(
     key_places: Tensor | None,
     score: str,
     probability: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of query, key, value and relation weights (empty without relation), in float32.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of query, key, value and relation weights (empty without relation), and `along`, in float32.
+
+    `along` `(B, H, N)` holds the products of each output and its gradient.
 
     Args:
         grad: `(B, H, N, d)`, of the output.
-        along: `(B, H, N)` float32, its products with the output.
-        normaliser, query, key, value, valid, relation_weight, query_places, key_places, score, probability: see
-            [`sampled_attention`].
+        output, normaliser: what [`sampled_attention`] returned.
+        query, key, value, valid, relation_weight, query_places, key_places, score, probability: its arguments.
     """
     launch = _Launch(query, key, value, valid, relation_weight, query_places, key_places, score, probability)
     _, query_gradient, key_gradient = _kernels()
-    both = launch.batch * launch.heads
-    grad = grad if grad.stride(-1) == 1 else grad.contiguous()
-    channels = query.shape[-1]
-    common = [*launch.operands, *launch.weights, *launch.places, normaliser.contiguous(), along.contiguous(), grad]
+    batch, heads, channels, length = query.shape
+    grad, output = (x if x.stride(-1) == 1 else x.contiguous() for x in (grad, output))
+    before = [*launch.operands, *launch.weights, *launch.places, normaliser.contiguous()]
     sizes = [*launch.sizes, *grad.stride()[:3]]
 
-    grad_query = launch.zeros(launch.batch, launch.heads, channels, launch.length)
+    along = launch.empty(batch, heads, length)
+    grad_query = launch.zeros(batch, heads, channels, length)
     if relation_weight is None:
         grad_weight = launch.zeros(0)
         targets = [grad_weight, grad_weight]
@@ -232,30 +245,52 @@ def sampled_attention_backward(
         grad_weight = launch.zeros(*relation_weight.shape)
         targets = list(grad_weight)
     else:
-        grad_weight = launch.empty(2, launch.batch, launch.heads, launch.query_blocks, relation_weight.shape[-1])
+        grad_weight = launch.empty(2, batch, heads, launch.query_blocks, relation_weight.shape[-1])
         targets = list(grad_weight)
-    query_gradient[(launch.query_blocks, both)](*common, grad_query, *targets, *sizes, **launch.constants)
+    query_gradient[(launch.both * launch.query_blocks,)](
+        *before,
+        output,
+        grad,
+        along,
+        grad_query,
+        *targets,
+        *sizes,
+        *output.stride()[:3],
+        **launch.query_tiles,
+        **launch.constants,
+    )
     if relation_weight is not None and launch.relation != OFFSETS:
         grad_weight = grad_weight.sum((1, 3))
 
-    parts = math.ceil(launch.length / QUERIES_PER_PART)
-    grad_key = launch.zeros(parts, launch.batch, launch.heads, channels, launch.num_keys)
+    part_length = launch.part_length()
+    parts = math.ceil(length / part_length)
+    grad_key = launch.zeros(parts, batch, heads, channels, launch.num_keys)
     grad_value = launch.empty(parts, *value.shape)
-    key_gradient[(launch.key_blocks, parts, both)](
-        *common, grad_key, grad_value, *sizes, QUERIES_PER_PART, **launch.constants
+    key_gradient[(launch.both * parts * launch.key_blocks,)](
+        *before,
+        along,
+        grad,
+        grad_key,
+        grad_value,
+        *sizes,
+        parts,
+        part_length,
+        **launch.key_tiles,
+        **launch.constants,
     )
-    return grad_query.mT, grad_key.sum(0).mT, grad_value.sum(0), grad_weight
+    return grad_query, grad_key.sum(0), grad_value.sum(0), grad_weight, along
 
 
 @sampled_attention_backward.register_fake
 def _(
-    grad: Tensor, along: Tensor, normaliser: Tensor, query: Tensor, key: Tensor, value: Tensor, *rest: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad: Tensor, output: Tensor, normaliser: Tensor, query: Tensor, key: Tensor, value: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     def empty(like: Tensor) -> Tensor:
         return torch.empty_like(like, dtype=torch.float32, memory_format=torch.contiguous_format)
 
     weight = rest[1]
-    return empty(query.mT).mT, empty(key.mT).mT, empty(value), empty(query.new_empty(0) if weight is None else weight)
+    found = (query, key, value, query.new_empty(0) if weight is None else weight, normaliser)
+    return tuple(empty(like) for like in found)  # type: ignore[return-value]
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
@@ -268,11 +303,11 @@ def _backward(ctx: Any, grad: Tensor | None, grad_normaliser: Tensor | None) -> 
     query, key, value, valid, leak, weight, query_places, key_places, output, normaliser = ctx.saved_tensors
     if grad is None:
         return (None,) * 10
-    along = (grad.float() * output.float()).sum(-1)
+    places = (weight, query_places, key_places)
     found = sampled_attention_backward(
-        grad, along, normaliser, query, key, value, valid, weight, query_places, key_places, ctx.score, ctx.probability
+        grad, output, normaliser, query, key, value, valid, *places, ctx.score, ctx.probability
     )
-    grad_query, grad_key, grad_value, grad_weight = found
+    grad_query, grad_key, grad_value, grad_weight, along = found
     grad_leak = None
     if leak is not None:
         shares = (leak[..., None] - normaliser).exp() if ctx.probability == "softmax" else 1 / normaliser
@@ -294,16 +329,16 @@ sampled_attention.register_autograd(_backward, setup_context=_setup_context)
 @register_flop_formula(getattr(torch.ops, NAMESPACE).sampled_attention)
 def _flops(query: Any, key: Any, value: Any, *rest: Any, **kwargs: Any) -> int:
     """One maximum or product and one sum per pair and channel; shapes in place of tensors."""
-    batch, heads, length, channels = query
+    batch, heads, channels, length = query
     return 2 * batch * heads * length * value[2] * (channels + value[3])
 
 
 @register_flop_formula(getattr(torch.ops, NAMESPACE).sampled_attention_backward)
 def _backward_flops(
-    grad: Any, along: Any, normaliser: Any, query: Any, key: Any, value: Any, *rest: Any, **kw: Any
+    grad: Any, output: Any, normaliser: Any, query: Any, key: Any, value: Any, *rest: Any, **kw: Any
 ) -> int:
     """Two recomputations of the scores, and two further passes each for scores and values."""
-    batch, heads, length, channels = query
+    batch, heads, channels, length = query
     return 2 * batch * heads * length * value[2] * (4 * channels + 3 * value[3])
 
 
@@ -320,10 +355,12 @@ def triton_attention(inputs: AttentionInputs) -> Tensor:
     query, key, value, leak_logits, valid, relation, score, probability, dropout = inputs
     _check(inputs)
     with maybe_autocast(query.device.type, enabled=False):
-        dtype = value.dtype
+        # The kernels of maxout compute in float32: convert here, once for forward and backward.
+        dtype = torch.float32 if score == "maxout" else value.dtype
+        query, key = (x.mT.to(dtype).contiguous() for x in (query, key))
         leak = None if leak_logits is None else summed_leak(leak_logits, valid, probability, torch.float32)
         places: tuple[Tensor | None, ...] = (None, None, None) if relation is None else _places(relation)
-        output, _ = sampled_attention(query.to(dtype), key.to(dtype), value, valid, leak, *places, score, probability)
+        output, _ = sampled_attention(query, key, value, valid, leak, *places, score, probability)
         return output
 
 

@@ -1,10 +1,14 @@
 """Triton kernels of the attention to sampled tokens. Imported on first use only: CPU users need no Triton.
 
-A program works on tiles of `QUERIES` x `KEYS` pairs of one head of one row of the batch. Nothing of size (N, K) is
-stored: scores and relation are recomputed in backward, once for the gradient of the queries and once for those of
-keys and values, so that each gradient has one writer. Shapes here: `query (B, H, d_s, N)`, `key (B, H, d_s, K)`,
-`value (B, H, K, d)`, all contiguous, so that neighbouring threads read neighbouring numbers. `RELATION` is 0 for none,
-1 for distances of points, 2 for distances and normals, 3 for offsets in sequences.
+A program owns a tile of queries (or, for gradients of keys and values, of keys) of one head of one row of the batch,
+one for each thread, and steps through the tokens of the other kind. Tiles of scores are (tokens of the step, own
+tokens): what is summed over a step lies within one thread. Nothing of size (N, K) is stored: scores and relation are
+recomputed in backward, once for the gradient of the queries and once for those of keys and values, so that each
+gradient has one writer. Programs are numbered along one axis of the grid, because the others end at 65,535.
+
+Shapes here: `query (B, H, d_s, N)` and `key (B, H, d_s, K)`, in float32 for maxout, and `value (B, H, K, d)`, all
+contiguous. `RELATION` is 0 for none, 1 for distances of points, 2 for distances and normals, 3 for offsets in
+sequences.
 """
 
 try:
@@ -69,12 +73,13 @@ def forward_kernel(
 ):
     """Outputs `(B, N, H, d)`, and what normalises each row `(B, H, N)`: its sum, for softmax its log-sum-exp.
 
-    Grid: (blocks of queries, B H).
+    Grid: B H times blocks of queries.
     """
-    which = tl.program_id(1).to(tl.int64)
+    blocks = tl.cdiv(length, QUERIES)
+    which = (tl.program_id(0) // blocks).to(tl.int64)
     batch, head = which // heads, which % heads
     sample = batch * samples + head % samples
-    rows = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
+    rows = tl.program_id(0) % blocks * QUERIES + tl.arange(0, QUERIES)
     query += which * CHANNELS * length
     key += which * CHANNELS * num_keys
     value += which * num_keys * WIDTH
@@ -91,30 +96,30 @@ def forward_kernel(
     for start in range(0, num_keys, KEYS):
         columns = start + tl.arange(0, KEYS)
         slots = tl.load(valid + columns, mask=columns < num_keys, other=0) != 0
-        used = slots[None, :]
+        used = slots[:, None]
         scores = raw_scores(
-            query, key, rows, columns, length, num_keys, score_shift, score_factor,
-            MAXOUT, CHANNELS, PADDED_CHANNELS, QUERIES, KEYS,
+            key, query, columns, rows, num_keys, length, score_shift, score_factor,
+            MAXOUT, CHANNELS, PADDED_CHANNELS, KEYS, QUERIES,
         )  # fmt: skip
         if RELATION > 0:
             logits, bias = effect(
-                scale_weight, bias_weight, query_places, key_places, rows, columns, length, num_keys, table_size,
-                RELATION,
+                scale_weight, bias_weight, query_places, key_places, rows[None, :], columns[:, None],
+                length, num_keys, table_size, RELATION,
             )  # fmt: skip
             scores = softplus(logits) * scores + bias
         if SOFTMAX:
             scores = tl.where(used, scores, _LOWEST)
             previous = highest
-            highest = tl.maximum(highest, tl.max(scores, 1))
+            highest = tl.maximum(highest, tl.max(scores, 0))
             shrink = tl.exp(previous - highest)
             total *= shrink
             accumulated *= shrink[:, None]
-            weights = tl.where(used, tl.exp(scores - highest[:, None]), 0.0)
+            weights = tl.where(used, tl.exp(scores - highest[None, :]), 0.0)
         else:
             weights = tl.where(used, tl.maximum(scores, 0.0), 0.0)
-        total += tl.sum(weights, 1)
+        total += tl.sum(weights, 0)
         values = rows_of(value, columns, slots, WIDTH, WIDTH, PADDED_WIDTH)
-        accumulated += product(weights, values)
+        accumulated += product(tl.trans(weights), values)
     if SOFTMAX:
         if LEAK:
             extra = tl.load(leak + which)
@@ -150,8 +155,9 @@ def query_gradient_kernel(
     query_places,
     key_places,
     normaliser,
-    along,
+    output,
     grad,
+    along,
     grad_query,
     grad_scale_weight,
     grad_bias_weight,
@@ -167,6 +173,9 @@ def query_gradient_kernel(
     grad_batch,
     grad_head,
     grad_row,
+    output_batch,
+    output_head,
+    output_row,
     MAXOUT: tl.constexpr,
     SOFTMAX: tl.constexpr,
     RELATION: tl.constexpr,
@@ -179,13 +188,15 @@ def query_gradient_kernel(
 ):
     """Gradients of the queries `(B, H, d_s, N)` in float32, which starts at 0, and of the relation.
 
-    Gradients of the weights of point-pair features go to `(B H, blocks, R)`, to be summed; those of the tables of
-    offsets are added to `(H, T)` in no fixed order. Grid: (blocks of queries, B H).
+    Also writes `along` `(B, H, N)`, each query's product of the output and its gradient. Gradients of the weights of
+    point-pair features go to `(B H, blocks, R)`, to be summed; those of the tables of offsets are added to `(H, T)` in
+    no fixed order. Grid: B H times blocks of queries.
     """
-    which = tl.program_id(1).to(tl.int64)
+    blocks = tl.cdiv(length, QUERIES)
+    which = (tl.program_id(0) // blocks).to(tl.int64)
     batch, head = which // heads, which % heads
     sample = batch * samples + head % samples
-    rows = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
+    rows = tl.program_id(0) % blocks * QUERIES + tl.arange(0, QUERIES)
     used_rows = rows < length
     query += which * CHANNELS * length
     grad_query += which * CHANNELS * length
@@ -198,8 +209,11 @@ def query_gradient_kernel(
         query_places += batch * query_place_size
         key_places += sample * key_place_size
     row_normaliser = tl.load(normaliser + which * length + rows, mask=used_rows, other=1.0)
-    row_along = tl.load(along + which * length + rows, mask=used_rows, other=0.0)
     row_grad = rows_of(grad + batch * grad_batch + head * grad_head, rows, used_rows, grad_row, WIDTH, PADDED_WIDTH)
+    output += batch * output_batch + head * output_head
+    row_output = rows_of(output, rows, used_rows, output_row, WIDTH, PADDED_WIDTH)
+    row_along = tl.sum(row_grad.to(tl.float32) * row_output.to(tl.float32), 1)
+    tl.store(along + which * length + rows, row_along, mask=used_rows)
 
     found = tl.zeros([QUERIES, PADDED_CHANNELS], tl.float32)
     s0 = tl.zeros([QUERIES], tl.float32)
@@ -207,57 +221,66 @@ def query_gradient_kernel(
     for start in range(0, num_keys, KEYS):
         columns = start + tl.arange(0, KEYS)
         slots = tl.load(valid + columns, mask=columns < num_keys, other=0) != 0
-        used = used_rows[:, None] & slots[None, :]
+        used = used_rows[None, :] & slots[:, None]
+        # Ahead of the scores: the compiler then brings this product into their layout, and not them into its own.
+        values = rows_of(value, columns, slots, WIDTH, WIDTH, PADDED_WIDTH)
+        grad_weights = tl.trans(product(row_grad, tl.trans(values)))
         raw = raw_scores(
-            query, key, rows, columns, length, num_keys, score_shift, score_factor,
-            MAXOUT, CHANNELS, PADDED_CHANNELS, QUERIES, KEYS,
+            key, query, columns, rows, num_keys, length, score_shift, score_factor,
+            MAXOUT, CHANNELS, PADDED_CHANNELS, KEYS, QUERIES,
         )  # fmt: skip
         scores = raw
         if RELATION > 0:
             logits, bias = effect(
-                scale_weight, bias_weight, query_places, key_places, rows, columns, length, num_keys, table_size,
-                RELATION,
+                scale_weight, bias_weight, query_places, key_places, rows[None, :], columns[:, None],
+                length, num_keys, table_size, RELATION,
             )  # fmt: skip
             scale = softplus(logits)
             scores = scale * raw + bias
-        values = rows_of(value, columns, slots, WIDTH, WIDTH, PADDED_WIDTH)
-        _, grad_scores = gradient_of_scores(scores, row_grad, values, row_normaliser, row_along, used, SOFTMAX)
+        _, grad_scores = gradient_of_scores(
+            scores, grad_weights, row_normaliser[None, :], row_along[None, :], used, SOFTMAX
+        )
         if RELATION > 0:
             grad_logits = grad_scores * raw * sigmoid(logits)
             if RELATION == 3:
-                entries = offset_entries(query_places, key_places, rows, columns, length, num_keys, table_size)
-                tl.atomic_add(grad_scale_weight + head * table_size + entries, grad_logits, mask=used)
-                tl.atomic_add(grad_bias_weight + head * table_size + entries, grad_scores, mask=used)
+                entries = offset_entries(
+                    query_places, key_places, rows[None, :], columns[:, None], length, num_keys, table_size
+                )
+                tl.atomic_add(grad_scale_weight + head * table_size + entries, grad_logits, mask=used, sem="relaxed")
+                tl.atomic_add(grad_bias_weight + head * table_size + entries, grad_scores, mask=used, sem="relaxed")
             else:
-                phi = pair_features(query_places, key_places, rows, columns, length, num_keys, RELATION == 2)
-                s0 += tl.sum(grad_logits * phi[0], 1)
-                s1 += tl.sum(grad_logits * phi[1], 1)
-                b0 += tl.sum(grad_scores * phi[0], 1)
-                b1 += tl.sum(grad_scores * phi[1], 1)
+                phi = pair_features(
+                    query_places, key_places, rows[None, :], columns[:, None], length, num_keys, RELATION == 2
+                )
+                s0 += tl.sum(grad_logits * phi[0], 0)
+                s1 += tl.sum(grad_logits * phi[1], 0)
+                b0 += tl.sum(grad_scores * phi[0], 0)
+                b1 += tl.sum(grad_scores * phi[1], 0)
                 if RELATION == 2:
-                    s2 += tl.sum(grad_logits * phi[2], 1)
-                    s3 += tl.sum(grad_logits * phi[3], 1)
-                    s4 += tl.sum(grad_logits * phi[4], 1)
-                    b2 += tl.sum(grad_scores * phi[2], 1)
-                    b3 += tl.sum(grad_scores * phi[3], 1)
-                    b4 += tl.sum(grad_scores * phi[4], 1)
+                    s2 += tl.sum(grad_logits * phi[2], 0)
+                    s3 += tl.sum(grad_logits * phi[3], 0)
+                    s4 += tl.sum(grad_logits * phi[4], 0)
+                    b2 += tl.sum(grad_scores * phi[2], 0)
+                    b3 += tl.sum(grad_scores * phi[3], 0)
+                    b4 += tl.sum(grad_scores * phi[4], 0)
             grad_scores *= scale
         if MAXOUT:
             for channel in range(CHANNELS):
-                q = tl.load(query + channel * length + rows, mask=used_rows, other=0.0)
-                k = tl.load(key + channel * num_keys + columns, mask=columns < num_keys, other=0.0)
-                part = tl.sum(grad_scores * larger(q[:, None], k[None, :]), 1) * score_factor
-                # No other program adds here; this keeps the sum out of registers, which cannot be indexed.
-                tl.atomic_add(grad_query + channel * length + rows, part, mask=used_rows)
+                q = tl.load(query + channel * length + rows[None, :], mask=used_rows[None, :], other=0.0)
+                k = tl.load(key + channel * num_keys + columns[:, None], mask=(columns < num_keys)[:, None], other=0.0)
+                part = tl.sum(grad_scores * larger(q, k), 0) * score_factor
+                # This keeps the sum out of registers, which cannot be indexed. No order of memory is needed, as no
+                # other thread adds here.
+                tl.atomic_add(grad_query + channel * length + rows, part, mask=used_rows, sem="relaxed")
         else:
             k = channels_of(key, columns, num_keys, CHANNELS, PADDED_CHANNELS)
-            found += product(grad_scores, tl.trans(k))
+            found += product(tl.trans(grad_scores), tl.trans(k))
     if not MAXOUT:
         channels = tl.arange(0, PADDED_CHANNELS)[None, :]
         place = grad_query + channels * length + rows[:, None]
         tl.store(place, found * score_factor, mask=used_rows[:, None] & (channels < CHANNELS))
     if (RELATION == 1) or (RELATION == 2):
-        place = (which * tl.num_programs(0) + tl.program_id(0)) * table_size
+        place = tl.program_id(0).to(tl.int64) * table_size
         tl.store(grad_scale_weight + place, tl.sum(s0, 0))
         tl.store(grad_scale_weight + place + 1, tl.sum(s1, 0))
         tl.store(grad_bias_weight + place, tl.sum(b0, 0))
@@ -298,6 +321,7 @@ def key_gradient_kernel(
     grad_batch,
     grad_head,
     grad_row,
+    parts,
     part_length,
     MAXOUT: tl.constexpr,
     SOFTMAX: tl.constexpr,
@@ -311,15 +335,17 @@ def key_gradient_kernel(
 ):
     """Gradients of keys `(parts, B, H, d_s, K)`, which starts at 0, and values `(parts, B, H, K, d)`, in float32.
 
-    Each part comes from `part_length` queries; their sum is left to the caller, in a fixed order. Grid: (blocks of
-    keys, parts, B H).
+    Each part comes from `part_length` queries; their sum is left to the caller, in a fixed order. Grid: B H times
+    parts times blocks of keys.
     """
-    part, which = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    blocks = tl.cdiv(num_keys, KEYS)
+    part = tl.program_id(0) // blocks % parts
+    which = (tl.program_id(0) // (blocks * parts)).to(tl.int64)
     batch, head = which // heads, which % heads
     sample = batch * samples + head % samples
-    columns = tl.program_id(0) * KEYS + tl.arange(0, KEYS)
+    columns = tl.program_id(0) % blocks * KEYS + tl.arange(0, KEYS)
     slots = tl.load(valid + sample * num_keys + columns, mask=columns < num_keys, other=0) != 0
-    place = part * tl.num_programs(2) + which
+    place = part * (tl.num_programs(0) // (blocks * parts)) + which
     grad_key += place * CHANNELS * num_keys
     grad_value += place * num_keys * WIDTH
     query += which * CHANNELS * length
@@ -340,31 +366,35 @@ def key_gradient_kernel(
         rows = start + tl.arange(0, QUERIES)
         used_rows = rows < length
         used = used_rows[:, None] & slots[None, :]
+        # Ahead of the scores: the compiler then brings this product into their layout, and not them into its own.
+        row_grad = rows_of(grad, rows, used_rows, grad_row, WIDTH, PADDED_WIDTH)
+        grad_weights = tl.trans(product(values, tl.trans(row_grad)))
         scores = raw_scores(
             query, key, rows, columns, length, num_keys, score_shift, score_factor,
             MAXOUT, CHANNELS, PADDED_CHANNELS, QUERIES, KEYS,
         )  # fmt: skip
         if RELATION > 0:
             logits, bias = effect(
-                scale_weight, bias_weight, query_places, key_places, rows, columns, length, num_keys, table_size,
-                RELATION,
+                scale_weight, bias_weight, query_places, key_places, rows[:, None], columns[None, :],
+                length, num_keys, table_size, RELATION,
             )  # fmt: skip
             scale = softplus(logits)
             scores = scale * scores + bias
         row_normaliser = tl.load(normaliser + rows, mask=used_rows, other=1.0)
         row_along = tl.load(along + rows, mask=used_rows, other=0.0)
-        row_grad = rows_of(grad, rows, used_rows, grad_row, WIDTH, PADDED_WIDTH)
-        weights, grad_scores = gradient_of_scores(scores, row_grad, values, row_normaliser, row_along, used, SOFTMAX)
+        weights, grad_scores = gradient_of_scores(
+            scores, grad_weights, row_normaliser[:, None], row_along[:, None], used, SOFTMAX
+        )
         found_value += product(tl.trans(weights), row_grad)
         if RELATION > 0:
             grad_scores *= scale
         if MAXOUT:
             for channel in range(CHANNELS):
-                q = tl.load(query + channel * length + rows, mask=used_rows, other=0.0)
-                k = tl.load(key + channel * num_keys + columns, mask=columns < num_keys, other=0.0)
-                by_key = tl.sum(grad_scores * larger(k[None, :], q[:, None]), 0) * score_factor
-                # As for the queries: no other program adds here.
-                tl.atomic_add(grad_key + channel * num_keys + columns, by_key, mask=columns < num_keys)
+                q = tl.load(query + channel * length + rows[:, None], mask=used_rows[:, None], other=0.0)
+                k = tl.load(key + channel * num_keys + columns[None, :], mask=(columns < num_keys)[None, :], other=0.0)
+                by_key = tl.sum(grad_scores * larger(k, q), 0) * score_factor
+                # As for the queries: no other thread adds here.
+                tl.atomic_add(grad_key + channel * num_keys + columns, by_key, mask=columns < num_keys, sem="relaxed")
         else:
             q = channels_of(query, rows, length, CHANNELS, PADDED_CHANNELS)
             found_key += product(tl.trans(grad_scores), tl.trans(q))

@@ -13,31 +13,34 @@ _ROUNDING = tl.constexpr(16 * 2.0**-23)
 
 @triton.jit
 def raw_scores(
-    query,
-    key,
-    rows,
-    columns,
-    length,
-    num_keys,
+    step,
+    own,
+    steps,
+    owns,
+    num_steps,
+    num_owns,
     score_shift,
     score_factor,
     MAXOUT: tl.constexpr,
     CHANNELS: tl.constexpr,
     PADDED_CHANNELS: tl.constexpr,
-    QUERIES: tl.constexpr,
-    KEYS: tl.constexpr,
+    STEP: tl.constexpr,
+    OWN: tl.constexpr,
 ):
-    """Scores before the relation, (QUERIES, KEYS) in float32."""
+    """Scores before the relation, (STEP, OWN) in float32, of places `steps` and `owns` of two operands of channels.
+
+    One operand are the queries and the other the keys, in any order: both scores are symmetric.
+    """
     if MAXOUT:
-        total = tl.zeros([QUERIES, KEYS], tl.float32)
+        total = tl.zeros([STEP, OWN], tl.float32)
         for channel in range(CHANNELS):
-            q = tl.load(query + channel * length + rows, mask=rows < length, other=0.0).to(tl.float32)
-            k = tl.load(key + channel * num_keys + columns, mask=columns < num_keys, other=0.0).to(tl.float32)
-            total += tl.maximum(q[:, None], k[None, :])
+            x = tl.load(step + channel * num_steps + steps[:, None], mask=(steps < num_steps)[:, None], other=0.0)
+            y = tl.load(own + channel * num_owns + owns[None, :], mask=(owns < num_owns)[None, :], other=0.0)
+            total += tl.maximum(x, y)
     else:
-        q = channels_of(query, rows, length, CHANNELS, PADDED_CHANNELS)
-        k = channels_of(key, columns, num_keys, CHANNELS, PADDED_CHANNELS)
-        total = product(tl.trans(q), k)
+        x = channels_of(step, steps, num_steps, CHANNELS, PADDED_CHANNELS)
+        y = channels_of(own, owns, num_owns, CHANNELS, PADDED_CHANNELS)
+        total = tl.trans(product(tl.trans(y), x))
     return (total - score_shift) * score_factor
 
 
@@ -47,10 +50,10 @@ def product(x, operand):
 
     Computed numbers are weights before they are normalised, or gradients: float16, which ends at 65,504, does not hold
     them. So they are multiplied as tf32, which has the digits of float16 and the range of float32; bfloat16 has that
-    range itself.
+    range itself. float32 takes three products of tf32, which differ from those of float32 by about 4e-7.
     """
     if x.dtype == operand.dtype:
-        return tl.dot(x, operand, input_precision="ieee")
+        return tl.dot(x, operand, input_precision="tf32x3")
     elif operand.dtype == tl.float16:
         return tl.dot(x, operand.to(tl.float32), input_precision="tf32")
     else:
@@ -66,34 +69,35 @@ def channels_of(operand, places, size, CHANNELS: tl.constexpr, PADDED_CHANNELS: 
 
 
 @triton.jit
-def _difference(query_places, key_places, axis: tl.constexpr, rows, columns, length, num_keys):
-    """Coordinates of queries and keys along an axis, and those of the keys seen from the queries."""
+def _coordinates(query_places, key_places, axis: tl.constexpr, rows, columns, length, num_keys):
+    """Coordinates of queries and keys along an axis."""
     q = tl.load(query_places + axis * length + rows, mask=rows < length, other=0.0)
     k = tl.load(key_places + axis * num_keys + columns, mask=columns < num_keys, other=0.0)
-    return q, k, k[None, :] - q[:, None]
+    return q, k
 
 
 @triton.jit
 def pair_features(query_places, key_places, rows, columns, length, num_keys, NORMALS: tl.constexpr):
-    """Phi of points: 1, squared distance, n_i . n_j, n_i . u, n_j . u; the last three are 0 without normals."""
+    """Phi of points: 1, squared distance, n_i . n_j, n_i . u, n_j . u; the last three are 0 without normals.
+
+    Rows and columns extend along different axes of a tile; which axis is whose does not matter.
+    """
     is_point = tl.load(key_places + (6 if NORMALS else 3) * num_keys + columns, mask=columns < num_keys, other=0.0)
-    qx, kx, x = _difference(query_places, key_places, 0, rows, columns, length, num_keys)
-    qy, ky, y = _difference(query_places, key_places, 1, rows, columns, length, num_keys)
-    qz, kz, z = _difference(query_places, key_places, 2, rows, columns, length, num_keys)
-    exists = is_point[None, :] + 0.0 * x
-    squared = (x * x + y * y + z * z) * exists
+    qx, kx = _coordinates(query_places, key_places, 0, rows, columns, length, num_keys)
+    qy, ky = _coordinates(query_places, key_places, 1, rows, columns, length, num_keys)
+    qz, kz = _coordinates(query_places, key_places, 2, rows, columns, length, num_keys)
+    x, y, z = kx - qx, ky - qy, kz - qz
+    squared = (x * x + y * y + z * z) * is_point
     if NORMALS:
-        rounding = _ROUNDING * ((qx * qx + qy * qy + qz * qz)[:, None] + (kx * kx + ky * ky + kz * kz)[None, :])
+        rounding = _ROUNDING * ((qx * qx + qy * qy + qz * qz) + (kx * kx + ky * ky + kz * kz))
         inverse = tl.where(squared > rounding, 1.0 / tl.sqrt(tl.maximum(squared, 1e-24)), 0.0)
-        qx, kx, _ = _difference(query_places, key_places, 3, rows, columns, length, num_keys)
-        qy, ky, _ = _difference(query_places, key_places, 4, rows, columns, length, num_keys)
-        qz, kz, _ = _difference(query_places, key_places, 5, rows, columns, length, num_keys)
-        aligned = qx[:, None] * kx[None, :] + qy[:, None] * ky[None, :] + qz[:, None] * kz[None, :]
-        query_angle = (qx[:, None] * x + qy[:, None] * y + qz[:, None] * z) * inverse
-        key_angle = (kx[None, :] * x + ky[None, :] * y + kz[None, :] * z) * inverse
-        return exists, squared, aligned, query_angle, key_angle
+        qx, kx = _coordinates(query_places, key_places, 3, rows, columns, length, num_keys)
+        qy, ky = _coordinates(query_places, key_places, 4, rows, columns, length, num_keys)
+        qz, kz = _coordinates(query_places, key_places, 5, rows, columns, length, num_keys)
+        aligned = qx * kx + qy * ky + qz * kz
+        return is_point, squared, aligned, (qx * x + qy * y + qz * z) * inverse, (kx * x + ky * y + kz * z) * inverse
     else:
-        return exists, squared, exists, exists, exists
+        return is_point, squared, is_point, is_point, is_point
 
 
 @triton.jit
@@ -111,8 +115,7 @@ def offset_entries(query_places, key_places, rows, columns, length, num_keys, ta
     """Where the offsets from keys to queries stand in the tables: the last entry for extra tokens."""
     q = tl.load(query_places + rows, mask=rows < length, other=0)
     k = tl.load(key_places + columns, mask=columns < num_keys, other=0)
-    entries = q[:, None] - k[None, :] + (table_size - 2) // 2
-    return tl.minimum(entries, table_size - 1)
+    return tl.minimum(q - k + (table_size - 2) // 2, table_size - 1)
 
 
 @triton.jit
@@ -128,10 +131,10 @@ def effect(
     table_size,
     RELATION: tl.constexpr,
 ):
-    """Factor of the scores before its softplus, and summand."""
+    """Factor of the scores before its softplus, and summand; rows and columns as in [`pair_features`]."""
     if RELATION == 3:
         entries = offset_entries(query_places, key_places, rows, columns, length, num_keys, table_size)
-        used = (rows < length)[:, None] & (columns < num_keys)[None, :]
+        used = (rows < length) & (columns < num_keys)
         logits = tl.load(scale_weight + entries, mask=used, other=0.0)
         return logits, tl.load(bias_weight + entries, mask=used, other=0.0)
     else:
@@ -154,22 +157,25 @@ def sigmoid(x):
 
 
 @triton.jit
-def gradient_of_scores(scores, grad, value_columns, normaliser, along, used, SOFTMAX: tl.constexpr):
-    """Attention weights and the gradient of the scores, both (QUERIES, KEYS)."""
-    grad_weights = product(grad, tl.trans(value_columns)) - along[:, None]
+def gradient_of_scores(scores, grad_weights, normaliser, along, used, SOFTMAX: tl.constexpr):
+    """Attention weights, and the gradient of the scores from that of the weights; rows' numbers extend along them."""
     if SOFTMAX:
-        weights = tl.where(used, tl.exp(tl.minimum(scores - normaliser[:, None], 0.0)), 0.0)
-        return weights, weights * grad_weights
+        weights = tl.where(used, tl.exp(tl.minimum(scores - normaliser, 0.0)), 0.0)
+        return weights, weights * (grad_weights - along)
     else:
         positive = used & (scores > 0)
-        inverse = 1.0 / normaliser[:, None]
-        return tl.where(positive, scores * inverse, 0.0), tl.where(positive, grad_weights * inverse, 0.0)
+        inverse = 1.0 / normaliser
+        return tl.where(positive, scores * inverse, 0.0), tl.where(positive, (grad_weights - along) * inverse, 0.0)
 
 
 @triton.jit
 def larger(x, y):
-    """Derivative of max(x, y) by x: 1/2 at ties."""
-    return tl.where(x > y, 1.0, tl.where(x == y, 0.5, 0.0))
+    """Derivative of max(x, y) by x: 1, 1/2 at ties, or 0.
+
+    The clamped sum is one instruction. It is exact unless x and y differ by less than 2^-101: float16 never does, and
+    other types only where both are below 2^-77.
+    """
+    return tl.minimum(tl.maximum((x - y) * 2.0**100 + 0.5, 0.0), 1.0)
 
 
 @triton.jit

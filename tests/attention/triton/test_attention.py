@@ -68,9 +68,9 @@ COVERING = [Case(**choice, **SIZES) for choice in covering_array(FACTORS)]
 
 @pytest.fixture(autouse=True)
 def _fresh_memory_holds_nan_and_tiles_are_small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, value in {"QUERIES_PER_TILE": 32, "KEYS_PER_TILE": 16, "KEYS_PER_TILE_WITH_PAIR_FEATURES": 16}.items():
+    tiles = {"TOKENS_PER_PROGRAM": 32, "TOKENS_PER_STEP": 16, "TOKENS_PER_SHORT_STEP": 16, "QUERIES_PER_PART": 32}
+    for name, value in tiles.items():
         monkeypatch.setattr(attention, name, value)
-    monkeypatch.setattr(attention, "QUERIES_PER_PART", 32)
     torch.use_deterministic_algorithms(True)
     assert torch.empty(3).isnan().all()
     yield
@@ -286,8 +286,9 @@ def operator_arguments(relation: str) -> tuple[Any, ...]:
     if inputs.relation is not None:
         weight = inputs.relation.weight_by_head().detach().requires_grad_()
         places = (weight, *(tensor.detach() for tensor in inputs.relation.geometry()))
-    operands = (tensor.detach().requires_grad_() for tensor in inputs[:3])
-    return (*operands, inputs.valid, leak, *places, "maxout", "relu")
+    operands = (inputs.query.mT, inputs.key.mT, inputs.value)
+    leaves = (tensor.detach().contiguous().requires_grad_() for tensor in operands)
+    return (*leaves, inputs.valid, leak, *places, "maxout", "relu")
 
 
 @pytest.mark.parametrize("relation", ["none", "plain"])
@@ -297,7 +298,7 @@ def test_the_operators_keep_pytorchs_rules(relation: str) -> None:
     torch.library.opcheck(sampled_attention, operator_arguments(relation), test_utils=checks)
     query, key, value, valid, _, *rest = operator_arguments(relation)
     output, normaliser = sampled_attention(query, key, value, valid, None, *rest)
-    values = (output.detach(), output.detach().sum(-1), normaliser, query, key, value, valid, *rest)
+    values = (output.detach(), output.detach(), normaliser, query, key, value, valid, *rest)
     detached = tuple(v.detach() if isinstance(v, Tensor) else v for v in values)
     torch.library.opcheck(sampled_attention_backward, detached, test_utils=("test_schema", "test_faketensor"))
 
@@ -306,8 +307,8 @@ def test_floating_point_operations_are_counted() -> None:
     values = operator_arguments("none")
     with FlopCounterMode(display=False) as counter:
         sampled_attention(*values)[0].sum().backward()
-    batch, heads, length, channels = values[0].shape
-    pairs = batch * heads * length * values[1].shape[2]
+    batch, heads, channels, length = values[0].shape
+    pairs = batch * heads * length * values[1].shape[3]
     width = values[2].shape[-1]
     assert counter.get_total_flops() == 2 * pairs * (channels + width) + 2 * pairs * (4 * channels + 3 * width)
 
@@ -320,7 +321,7 @@ import modeling_sft.attention.triton.attention as own
 sys.path.insert(0, sys.argv[1])
 import copied.attention.triton.attention as copied
 
-query, key, value = torch.randn(1, 2, 9, 4), torch.randn(1, 2, 5, 4), torch.randn(1, 2, 5, 3)
+query, key, value = torch.randn(1, 2, 4, 9), torch.randn(1, 2, 4, 5), torch.randn(1, 2, 5, 3)
 valid = torch.ones(1, 1, 5, dtype=torch.bool)
 outputs = [
     module.sampled_attention(query, key, value, valid, None, None, None, None, "maxout", "relu")[0]

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from lab.benchmarks import machine_code
+from paths import ROOT
 
 LOOPS = [
     (0x00, "MOV R1, R2"),
@@ -26,3 +33,30 @@ def test_inner_loops_are_jumps_back_without_others_inside() -> None:
 )
 def test_fences_of_the_gpu_are_told_from_those_of_a_program(instruction: str, is_fence: bool) -> None:
     assert bool(machine_code.GPU_FENCE.match(instruction)) == is_fence
+
+
+def compiled(*options: str, path: Path) -> list[dict[str, str]]:
+    """The table of a run in another process, because this one interprets kernels."""
+    pytest.importorskip("triton")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "scripts/machine_code.py", "--output", str(path), *options]
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=900
+    )
+    assert result.returncode == 0, result.stdout + result.stderr[-3000:]
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_kernels_of_the_default_configuration_neither_spill_nor_fence_nor_wait(tmp_path: Path) -> None:
+    rows = compiled("--relations", "none", "--dtypes", "bfloat16", "--max_stack", "0", path=tmp_path / "table.csv")
+    assert len(rows) == 3
+    assert all(row["stack_bytes"] == row["gpu_fences"] == row["inner_waits"] == "0" for row in rows)
+    assert max(int(loop) for row in rows for loop in row["inner_loops"].split()) < 150
+
+
+@pytest.mark.full
+def test_kernels_of_every_configuration_spill_little_and_have_no_fences(tmp_path: Path) -> None:
+    rows = compiled("--scores", "maxout", "dot", "--probabilities", "relu", "softmax", path=tmp_path / "table.csv")
+    assert len(rows) == 3 * 2 * 2 * 4 * 3
