@@ -33,6 +33,9 @@ NO_RELATION, DISTANCES, DISTANCES_AND_NORMALS, OFFSETS = range(4)
 TOKENS_PER_PROGRAM = 128
 TOKENS_PER_STEP = 32
 TOKENS_PER_SHORT_STEP = 16
+# The operands of those 128 tokens have this many bytes at most; if they had more, a program has fewer tokens. Three
+# times as much shared memory, which float32 takes, is what the smallest GPUs have.
+BYTES_PER_PROGRAM = 2**15
 # The gradients of keys and values are computed in parts, which are summed in a fixed order: in as many as give two
 # programs to each processor of the largest GPUs, if each part then has so many queries.
 KEY_PROGRAMS = 264
@@ -89,11 +92,14 @@ class _Launch:
         }
         fits = self.relation == NO_RELATION and value.element_size() == 2
         step = TOKENS_PER_STEP if fits else TOKENS_PER_SHORT_STEP
-        self.query_tiles = {"QUERIES": TOKENS_PER_PROGRAM, "KEYS": step}
-        self.key_tiles = {"QUERIES": step, "KEYS": TOKENS_PER_PROGRAM}
+        own_width = _padded(self.width) if score == "maxout" else _padded(self.width) + _padded(channels)
+        fitting = max(16, BYTES_PER_PROGRAM // own_width // value.element_size())
+        own = min(TOKENS_PER_PROGRAM, 1 << (fitting.bit_length() - 1))
+        self.query_tiles = {"QUERIES": own, "KEYS": step}
+        self.key_tiles = {"QUERIES": step, "KEYS": own}
         self.both = self.batch * self.heads
-        self.query_blocks = math.ceil(self.length / TOKENS_PER_PROGRAM)
-        self.key_blocks = math.ceil(self.num_keys / TOKENS_PER_PROGRAM)
+        self.query_blocks = math.ceil(self.length / own)
+        self.key_blocks = math.ceil(self.num_keys / own)
         # Kernels do not read pointers of what is absent.
         nothing = query
         self.weights = [nothing, nothing] if weight is None else list(weight.float().contiguous())

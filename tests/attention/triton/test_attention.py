@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from allocations import AllocationRecorder
 from attention_cases import (
     ODD_SIZES,
     Case,
@@ -125,7 +127,8 @@ def test_outputs_and_gradients_equal_the_reference_at_odd_sizes(sizes: dict[str,
 def test_tiles_of_their_real_size_and_several_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(attention, "QUERIES_PER_PART", 128)
-    for choice in ({}, {"score": "dot", "probability": "softmax", "relation": "none"}):
+    wide: dict[str, Any] = {"relation": "none", "channels": 200}
+    for choice in ({}, {"score": "dot", "probability": "softmax", "relation": "none"}, wide):
         assert_equals_reference(Case(length=150, sampled=70, score_channels=8, **choice), torch.float32)
 
 
@@ -174,6 +177,22 @@ def test_the_gradient_of_the_relation_of_sequences_is_refused_where_order_matter
     with torch.no_grad():
         fixed = inputs._replace(relation=type(inputs.relation)(*(t.detach() for t in inputs.relation[:4]), None, None))
         torch.testing.assert_close(triton_attention(fixed), fused_attention(fixed), rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_nearly_as_large_as_the_scores_is_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    case = Case(heads=1, length=512, sampled=64, relation="none", slots="all")
+    inputs = attention_inputs(case, torch.float32, needed=WEIGHTS)
+    sizes = []
+    # What operators allocate within, a recorder does not see.
+    for name in ("empty", "zeros"):
+        method = getattr(attention._Launch, name)
+        recorded = lambda launch, *shape, method=method: sizes.append(math.prod(shape)) or method(launch, *shape)  # noqa: E731
+        monkeypatch.setattr(attention._Launch, name, recorded)
+    with AllocationRecorder() as recorder:
+        triton_attention(on_device(arguments(case, inputs))).sum().backward()
+    assert len(sizes) >= 4
+    assert max(*sizes, recorder.largest / 4) < case.length * case.sampled / 4
 
 
 def test_two_runs_give_the_same_bits() -> None:
