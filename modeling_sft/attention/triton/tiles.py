@@ -13,20 +13,9 @@ _ROUNDING = tl.constexpr(16 * 2.0**-23)
 
 @triton.jit
 def raw_scores(
-    step,
-    own,
-    steps,
-    owns,
-    num_steps,
-    num_owns,
-    score_shift,
-    score_factor,
-    MAXOUT: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    PADDED_CHANNELS: tl.constexpr,
-    STEP: tl.constexpr,
-    OWN: tl.constexpr,
-):
+    step, own, steps, owns, num_steps, num_owns, score_shift, score_factor,
+    MAXOUT: tl.constexpr, CHANNELS: tl.constexpr, PADDED_CHANNELS: tl.constexpr, STEP: tl.constexpr, OWN: tl.constexpr,
+):  # fmt: skip
     """Scores before the relation, (STEP, OWN) in float32, of places `steps` and `owns` of two operands of channels.
 
     One operand are the queries and the other the keys, in any order: both scores are symmetric.
@@ -120,17 +109,9 @@ def offset_entries(query_places, key_places, rows, columns, length, num_keys, ta
 
 @triton.jit
 def effect(
-    scale_weight,
-    bias_weight,
-    query_places,
-    key_places,
-    rows,
-    columns,
-    length,
-    num_keys,
-    table_size,
+    scale_weight, bias_weight, query_places, key_places, rows, columns, length, num_keys, table_size,
     RELATION: tl.constexpr,
-):
+):  # fmt: skip
     """Factor of the scores before its softplus, and summand; rows and columns as in [`pair_features`]."""
     if RELATION == 3:
         entries = offset_entries(query_places, key_places, rows, columns, length, num_keys, table_size)
