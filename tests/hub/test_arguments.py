@@ -89,6 +89,7 @@ def test_inputs_of_other_models_are_refused() -> None:
         model(points, labels=torch.zeros(1, dtype=torch.long))
 
 
+@pytest.mark.slow
 def test_traces_see_nothing_of_the_check() -> None:
     model = tiny(SFTPointCloudModel)
     points = torch.randn(2, 8, 3)

@@ -144,7 +144,9 @@ assert AutoProcessor.from_pretrained(repo).num_neighbors == 4
             {"model.safetensors", "preprocessor_config.json", "modeling_sft_point_cloud.py"},
             marks=pytest.mark.slow,
         ),
-        (PUSH_SEQUENCE, {"model.safetensors", "tokenizer.json", "modeling_sft.py"}),
+        pytest.param(
+            PUSH_SEQUENCE, {"model.safetensors", "tokenizer.json", "modeling_sft.py"}, marks=pytest.mark.slow
+        ),
         (PUSH_FEATURE_EXTRACTOR, {"preprocessor_config.json", "feature_extraction_sft.py"}),
         (PUSH_GRAPH, {"model.safetensors", "preprocessor_config.json", "modeling_sft_graph.py"}),
         (PUSH_POINT_CLOUD_PIPELINE, {"preprocessor_config.json", "pipelines_point_cloud_sft.py"}),

@@ -205,6 +205,7 @@ def assert_compiles(backend: str, *batches: tuple[int, ...], **changes: Any) -> 
         assert counters["stats"]["unique_graphs"] == (1 if len(sizes) > 1 else 2), sizes
 
 
+@pytest.mark.slow
 def test_a_compiled_model_does_not_recompile_for_other_shapes() -> None:
     assert_compiles("eager", (20, 13), (9, 7, 30), (5, 2), (64, 63, 7, 1))
 
@@ -310,7 +311,7 @@ def without_edges(inputs: Batch) -> Batch:
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.slow),
         pytest.param({"sampling_scope": "head", "num_extra_tokens": 2}, marks=pytest.mark.slow),
         pytest.param({"norm_type": "batch", "local_mixing": False}, marks=pytest.mark.slow),
     ],

@@ -79,10 +79,16 @@ def test_every_backend_passes_it_on(backend: str, estimator: str) -> None:
     check(model, batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_compiled_models_sampled_inference_and_other_samplers_pass_it_on(estimator: str) -> None:
+def test_compiled_models_pass_it_on(estimator: str) -> None:
     model, batch = damaged(sampling_estimator=estimator)
     check(torch.compile(model, backend="aot_eager"), batch)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_sampled_inference_and_other_samplers_pass_it_on(estimator: str) -> None:
+    model, batch = damaged(sampling_estimator=estimator)
     model.eval()
     with model.sampled_inference(seed=0):
         assert model(**batch).loss.isnan()
