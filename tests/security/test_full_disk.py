@@ -48,6 +48,7 @@ def test_a_model_over_a_model_on_a_full_disk(small_disk):
         assert torch.equal(value, old.state_dict()[name])
 
 
+@pytest.mark.slow
 def test_training_on_a_full_disk_keeps_its_last_checkpoint(trained, small_disk):
     run = small_disk / "run"
     recipe = tiny_recipe("training.save_total_limit=null")

@@ -204,6 +204,7 @@ def test_batch_norm_does_not_go_with_batches_by_length(data: Path, tmp_path: Pat
     train(recipe_of("graph-regression", override, "training.max_steps=1"), tmp_path / "random", data)
 
 
+@pytest.mark.slow
 def test_sorting_within_a_step_saves_padding_and_leaves_its_gradient(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,7 @@ def test_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch, step
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_early_stopped_run_that_died_before_saving_is_only_saved(tmp_path, monkeypatch):
     accuracies = [0.5, 0.9, 0.1, 0.1, 0.9, 0.95, 0.96]
     monkeypatch.setattr(

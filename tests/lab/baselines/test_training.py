@@ -19,7 +19,7 @@ def baseline_recipe(name, *overrides):
     return tiny_recipe(*BASELINE, f"baseline={name}", *settings, *overrides)
 
 
-@pytest.mark.parametrize("name", ["pointnet", "dgcnn"])
+@pytest.mark.parametrize("name", ["pointnet", pytest.param("dgcnn", marks=pytest.mark.slow)])
 def test_from_recipe_to_report(name, tmp_path):
     pytest.importorskip("torch_geometric")
     recipe = baseline_recipe(name)
