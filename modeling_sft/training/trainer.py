@@ -127,7 +127,8 @@ class SFTTrainer(Trainer):
     ) -> tuple[list, torch.Tensor | int | None]:
         """The batches of a step, and the number of their labels that are present; Trainer's number counts NaN too."""
         batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if count is None:
+        # Trainer counts classes as the losses do.
+        if count is None or not batches[0]["labels"].is_floating_point():
             return batches, count
         found = sum(self._count_labels(batch["labels"]) for batch in batches)
         assert isinstance(found, torch.Tensor)
@@ -145,7 +146,7 @@ class SFTTrainer(Trainer):
     ) -> Any:
         """Trainer's, each batch being weighted by its labels that are present (see [`share_of_step`])."""
         labels = inputs.get("labels")
-        if num_items_in_batch is not None and labels is not None:
+        if num_items_in_batch is not None and labels is not None and labels.is_floating_point():
             # The model weights a batch by all its labels: of these, so many stand for one that is present.
             present, counted = self._count_labels(labels).clamp(min=1)
             num_items_in_batch = num_items_in_batch * counted / present
@@ -155,7 +156,9 @@ class SFTTrainer(Trainer):
         """The number of labels that are present, and of those that Trainer counts."""
         config: Any = getattr(self.model, "config", None)
         present = present_labels(labels, config)
-        return torch.stack([present.sum(), (labels != IGNORED_LABEL).sum()])
+        counts = torch.stack([present.sum(), (labels != IGNORED_LABEL).sum()])
+        # Quotients of whole numbers would be float32; Apple's GPUs have nothing finer.
+        return counts.to(torch.float32 if counts.device.type == "mps" else torch.float64)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Names of the parameters with weight decay: Trainer's, less scalars, vectors and relation projections."""

@@ -53,7 +53,7 @@ def test_a_step_is_that_of_one_batch_of_the_labels_that_are_present(
     )
     trainer.train()
     assert losses(trainer)[0] == pytest.approx(loss, rel=1e-6)
-    torch.testing.assert_close(weights(case.model), expected, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(weights(case.model), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("trainer_class", [Trainer, SFTTrainer])
