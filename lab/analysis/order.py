@@ -46,7 +46,7 @@ class OrderReport(NamedTuple):
 
 def measure_order(
     folder: str | Path, data_dir: str | Path | None = None, seed: int = 0, limit: int | None = None
-) -> Any:
+) -> OrderReport:
     """Predict the test split twice, the second time with the points or nodes of every row permuted.
 
     Clouds are permuted behind the processor's sub-sample, so that both passes see the same points, and what the
@@ -57,9 +57,6 @@ def measure_order(
         data_dir: where the data sets lie.
         seed: row i is permuted by a function of (seed, i).
         limit: only so many rows, from the first on.
-
-    Returns:
-        `OrderReport`.
 
     Raises:
         ValueError: the folder does not fit, or the model reads neither clouds nor graphs.

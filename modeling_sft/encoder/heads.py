@@ -116,10 +116,10 @@ def answer(
     """
     logits = head(outputs.last_hidden_state, mask)
     loss = None
-    if labels is not None and head.labels_tokens:
-        loss = token_classification_loss(logits, labels, mask, config)
-    elif labels is not None:
-        loss = classification_loss(logits, labels, config)
-    if loss is not None and labels is not None:
+    if labels is not None:
+        if head.labels_tokens:
+            loss = token_classification_loss(logits, labels, mask, config)
+        else:
+            loss = classification_loss(logits, labels, config)
         loss = share_of_step(loss, labels, num_items_in_batch)
     return SFTClassifierOutput.of(outputs, logits, loss)

@@ -41,7 +41,7 @@ def check_labels(labels: Tensor, config: PreTrainedConfig) -> None:
 
 
 def present_labels(labels: Tensor, config: PreTrainedConfig) -> Tensor:
-    """Which labels are present, a bool tensor in their shape: the one rule of losses, Trainer and metrics.
+    """Which labels are present, a bool tensor in their shape: the rule of losses and of `SFTTrainer`, as of metrics.
 
     NaN is missing, and so is -100, but for floats in regression, where it is a number like any other.
     """

@@ -109,13 +109,12 @@ class PreparedOffsets(NamedTuple):
         def gradient(grad_scale: Tensor, grad_bias: Tensor, target: PreparedOffsets) -> None:
             leaves = [*looked_up, *(() if share is None else (share,))]
             wanted = [leaf for leaf in leaves if leaf.requires_grad]
-            found = dict(zip(map(id, wanted), effect_gradients(effect, wanted, grad_scale, grad_bias)))
+            found = iter(effect_gradients(effect, wanted, grad_scale, grad_bias))
             for leaf, (number, places) in zip(looked_up, columns, strict=True):
                 if leaf.requires_grad:
-                    table = target.bias_table if number else target.scale_table
-                    _add_at(table, places, found[id(leaf)])
+                    _add_at(target.bias_table if number else target.scale_table, places, next(found))
             if share is not None and target.mixing_weights is not None and share.requires_grad:
-                target.mixing_weights.add_(found[id(share)])
+                target.mixing_weights.add_(next(found))
 
         return Effect(effect.scale.detach(), effect.bias.detach()), gradient
 
