@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..nn.blocks import in_blocks
-from ..nn.functional import gather_rows
+from ..nn.functional import gather_rows, sum_dtype
 
 # Elements of one block of distances, about 8 MiB in float32.
 PAIR_ELEMENTS = 2**21
@@ -32,12 +32,13 @@ def center_points(points: Tensor, mask: Tensor) -> Tensor:
         points: `(B, N, 3)`.
         mask: `(B, N)` bool.
     """
-    weight = mask[..., None].to(points.dtype)
+    centered = points.to(sum_dtype(points))
+    weight = mask[..., None].to(centered.dtype)
     count = weight.sum(1, keepdim=True).clamp(min=1)
     # The second time takes off what rounding left of the mean, which for a cloud far from the origin is much.
     for _ in range(2):
-        points = (points - (points * weight).sum(1, keepdim=True) / count) * weight
-    return points
+        centered = (centered - (centered * weight).sum(1, keepdim=True) / count) * weight
+    return centered.to(points.dtype)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from ..encoder.outputs import SFTClassifierOutput, SFTModelOutput
 from ..encoder.pretrained import FORWARD_OPTIONS, SFTPreTrainedModel
 from ..hub.arguments import refuses_unknown_arguments
 from ..nn.checks import check_coordinates, check_finite, check_neighbors, check_range, check_shape, resolve_mask
+from ..nn.functional import sum_tokens
 from ..nn.initialization import unit_variance_linear
 from ..nn.norms import build_norm
 from .geometry import (
@@ -110,7 +111,7 @@ class SFTPointCloudEmbeddings(nn.Module):
         Nearly parallel states would leave whole heads of relu attention empty from the start.
         """
         weight = mask[..., None].to(hidden_states.dtype)
-        mean = (hidden_states * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1)
+        mean = sum_tokens(hidden_states * weight) / weight.sum(1, keepdim=True).clamp(min=1)
         return hidden_states - (1 - COMMON_PART) * mean
 
 

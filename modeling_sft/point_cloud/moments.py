@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..nn.functional import sum_dtype
+
 NUM_MOMENT_INVARIANTS = 6
 NUM_NORMAL_MOMENT_INVARIANTS = 6
 
@@ -28,6 +30,7 @@ class CloudMoments(NamedTuple):
 
 def cloud_moments(points: Tensor, mask: Tensor) -> CloudMoments:
     """Moments of the points `(B, N, 3)`, centred and 0 where the mask `(B, N)` is `False`."""
+    dtype, points = points.dtype, points.to(sum_dtype(points))
     count = mask.sum(1).clamp(min=1).to(points.dtype)[:, None, None]
     square_radius = points.square().sum((1, 2))[:, None, None] / count
     # A cloud in a single place has no moments: any unit does.
@@ -36,7 +39,7 @@ def cloud_moments(points: Tensor, mask: Tensor) -> CloudMoments:
     covariance = 3 * points.mT @ points / count
     skew = 8 * (points.square().sum(-1, keepdim=True) * points).sum(1, keepdim=True) / count
     vectors = torch.cat([skew, skew @ covariance, skew @ covariance @ covariance], dim=1)
-    return CloudMoments(inverse_radius, covariance, vectors)
+    return CloudMoments(inverse_radius.to(dtype), covariance.to(dtype), vectors.to(dtype))
 
 
 def moment_invariants(points: Tensor, normals: Tensor | None, moments: CloudMoments, with_normals: bool) -> Tensor:
