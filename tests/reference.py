@@ -22,6 +22,7 @@ MAXOUT_MEAN = 1 / math.sqrt(math.pi)
 MAXOUT_DEVIATION = math.sqrt(1 - 1 / math.pi)
 UNIT_SCALE_LOGIT = math.log(math.e - 1)
 SCORE_RESOLUTION = 2.0**-12
+CONTENT_RESOLUTION = 2.0**-16
 
 State = Mapping[str, Tensor]
 
@@ -263,7 +264,8 @@ def rounded_scores(s: np.ndarray) -> np.ndarray:
 
 def selection_order(s: np.ndarray, mask: np.ndarray, content: np.ndarray | None = None) -> np.ndarray:
     """Valid positions by decreasing rounded score, then by decreasing rounded content, then by lower index."""
-    rounded, told_apart = rounded_scores(s), rounded_scores(np.zeros(len(s)) if content is None else content)
+    content = np.zeros(len(s)) if content is None else content
+    rounded, told_apart = rounded_scores(s), np.rint(np.asarray(content, np.float64) / CONTENT_RESOLUTION)
     key = {i: (-rounded[i], -told_apart[i], i) for i in np.flatnonzero(mask).tolist()}
     return np.array(sorted(key, key=key.__getitem__), dtype=np.int64)
 

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from ..nn.checks import can_check_values
 
-# Scores and contents are compared on this grid, so that equal tokens stay equal in batches of any shape.
+# Scores are compared on this grid, so that equal tokens stay equal in batches of any shape.
 STEPS_PER_UNIT = 2**12
-# A sort key of 64 bits holds the steps below the best score (differences of up to 4096), the content (from -4 to 4,
+# Contents need a finer grid: on that of the scores, neighbours in a molecule often tie twice.
+CONTENT_STEPS_PER_UNIT = 2**16
+# A sort key of 64 bits holds the steps below the best score (differences of up to 1024), the content (from -4 to 4,
 # standard normal if the state is) and the position.
-SCORE_BITS = 24
-CONTENT_BITS = 15
+SCORE_BITS = 22
+CONTENT_BITS = 19
 MAX_LENGTH = 2 ** (62 - SCORE_BITS - CONTENT_BITS)
 PADDING_KEY = -(2**62)
 PROBABILITY_BITS = 40
@@ -28,10 +30,10 @@ NEWTON_STEPS = 5
 NEWTON_ERRORS = (-(2.0**-20), 0.0, 2.0**-20)
 
 
-def _steps(values: Tensor, bits: int) -> Tensor:
-    """Values as integer multiples of 2^-12, bounded to so many bits and a sign."""
+def _steps(values: Tensor, per_unit: float, bits: int) -> Tensor:
+    """Values as integer multiples of a step, bounded to so many bits and a sign."""
     limit = float(2**bits)
-    return (values * STEPS_PER_UNIT).round().clamp(-limit, limit - 1).to(torch.int64)
+    return (values * per_unit).round().clamp(-limit, limit - 1).to(torch.int64)
 
 
 def _selection_keys(steps: Tensor, content: Tensor, mask: Tensor) -> Tensor:
@@ -42,13 +44,14 @@ def _selection_keys(steps: Tensor, content: Tensor, mask: Tensor) -> Tensor:
     mask = mask[:, None]
     best = steps.masked_fill(~mask, -(2**40)).amax(-1, keepdim=True)
     below = (steps - best).clamp(min=-(2**SCORE_BITS))
-    keys = below * 2**CONTENT_BITS + _steps(content, CONTENT_BITS - 1) + 2 ** (CONTENT_BITS - 1)
+    contents = _steps(content, CONTENT_STEPS_PER_UNIT, CONTENT_BITS - 1) + 2 ** (CONTENT_BITS - 1)
+    keys = below * 2**CONTENT_BITS + contents
     positions = torch.arange(length, device=steps.device)
     return torch.where(mask, keys * length + (length - 1 - positions), PADDING_KEY)
 
 
 def topk_selection(scores: Tensor, content: Tensor, mask: Tensor, k: int) -> Tensor:
-    """The k tokens with the largest scores; equal ones, on a grid of 2^-12, go by content, then by lower index.
+    """The k tokens with the largest scores; equal ones, on a grid of 2^-12, go by content, then by index.
 
     Args:
         scores: `(B, S, N)` float.
@@ -60,9 +63,9 @@ def topk_selection(scores: Tensor, content: Tensor, mask: Tensor, k: int) -> Ten
         `(B, S, k)` long, -1 where a row has fewer than k tokens.
 
     Raises:
-        ValueError: rows of 2^23 tokens or more.
+        ValueError: rows of 2^21 tokens or more.
     """
-    keys = _selection_keys(_steps(scores, 36), content, mask)
+    keys = _selection_keys(_steps(scores, STEPS_PER_UNIT, 36), content, mask)
     # Add k candidates of padding instead of limiting k to N, so that export needs no condition on N.
     top = F.pad(keys, (0, k), value=PADDING_KEY).topk(k, dim=-1)
     return torch.where(top.values > PADDING_KEY, top.indices, -1)
@@ -155,9 +158,9 @@ def systematic_selection(scores: Tensor, content: Tensor, mask: Tensor, k: int, 
         `(B, S, k)` long, -1 where a row has fewer than k tokens.
 
     Raises:
-        ValueError: rows of 2^23 tokens or more.
+        ValueError: rows of 2^21 tokens or more.
     """
-    steps = _steps(scores, 36)
+    steps = _steps(scores, STEPS_PER_UNIT, 36)
     keys = _selection_keys(steps, content, mask)
     ordered_keys, order = _sorted_by_key(keys)
     counts = mask.sum(-1)[:, None, None]

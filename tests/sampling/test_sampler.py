@@ -140,7 +140,7 @@ def test_ties_go_by_content_and_then_to_the_lower_index() -> None:
     mask, same = torch.ones(1, 6, dtype=torch.bool), torch.zeros(1, 1, 6)
     assert topk_selection(scores, same, mask, 3)[0, 0].tolist() == [1, 2, 3]
     assert systematic_selection(same, same, mask, 2, 1.0)[0, 0].tolist() == [1, 4]
-    content = torch.tensor([[[9.0, -1.0, 0.5, 2.0, 9.0, 0.5 + 2.0**-14]]])
+    content = torch.tensor([[[9.0, -1.0, 0.5, 2.0, 9.0, 0.5 + 2.0**-18]]])
     assert topk_selection(scores, content, mask, 3)[0, 0].tolist() == [3, 2, 5]
     assert systematic_selection(same, content, mask, 2, 1.0)[0, 0].tolist() == [4, 5]
 
@@ -168,7 +168,7 @@ def test_permuted_tokens_of_equal_scores_permute_the_selection(
 
 
 def test_scores_far_apart_are_still_ordered_by_score() -> None:
-    scores = torch.tensor([[[-3000.0, 0.0, -2999.0, 1000.0, 999.0]]])
+    scores = torch.tensor([[[-400.0, 0.0, -399.0, 600.0, 599.0]]])
     content, mask = torch.tensor([[[4.0, 0.0, -4.0, -9.0, 9.0]]]), torch.ones(1, 5, dtype=torch.bool)
     assert topk_selection(scores, content, mask, 5)[0, 0].tolist() == [3, 4, 1, 2, 0]
 

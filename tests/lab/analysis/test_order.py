@@ -28,7 +28,8 @@ def test_answers_on_clouds_and_graphs_do_not_follow_the_order(digits, graphs, mo
 
 def test_a_selection_by_index_is_noticed(graphs, digits, monkeypatch):
     # Every choice a tie, and no content to tell tokens apart.
-    monkeypatch.setattr(selection, "STEPS_PER_UNIT", 2.0**-20)
+    for steps in ("STEPS_PER_UNIT", "CONTENT_STEPS_PER_UNIT"):
+        monkeypatch.setattr(selection, steps, 2.0**-20)
     report = order.measure_order(*digits, limit=20)
     assert report.rows == 20
     assert report.changed_logits == 20
