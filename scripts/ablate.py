@@ -92,18 +92,10 @@ def main() -> int:
     arguments = parse_arguments()
     from transformers.utils import logging
 
-    from modeling_sft.hub.folder_errors import FOLDER_ERRORS, error_line
+    from modeling_sft.hub.folder_errors import exit_code
 
     logging.disable_progress_bar()  # of loading and saving; training keeps its own
-    try:
-        if arguments.report is None:
-            run_study(arguments)
-        else:
-            write_report(arguments)
-    except FOLDER_ERRORS as error:
-        print(error_line(error), file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: run_study(arguments) if arguments.report is None else write_report(arguments))
 
 
 if __name__ == "__main__":

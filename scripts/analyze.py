@@ -38,22 +38,21 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def write_analysis(arguments: argparse.Namespace) -> None:
+    from lab.analysis import analyze, format_analysis
+
+    print(format_analysis(analyze(**vars(arguments))))
+    print(f"written to {arguments.output_dir or arguments.folder}: analysis.json and figures")
+
+
 def main() -> int:
     arguments = parse_arguments()
     from transformers.utils import logging
 
-    from lab.analysis import analyze, format_analysis
-    from modeling_sft.hub.folder_errors import FOLDER_ERRORS, error_line
+    from modeling_sft.hub.folder_errors import exit_code
 
     logging.disable_progress_bar()  # of loading and saving; predictions keep their own
-    try:
-        report = analyze(**vars(arguments))
-    except FOLDER_ERRORS as error:
-        print(error_line(error), file=sys.stderr)
-        return 2
-    print(format_analysis(report))
-    print(f"written to {arguments.output_dir or arguments.folder}: analysis.json and figures")
-    return 0
+    return exit_code(lambda: write_analysis(arguments))
 
 
 if __name__ == "__main__":

@@ -32,14 +32,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     arguments = parse_arguments()
     from lab.analysis.order import measure_order
-    from modeling_sft.hub.folder_errors import FOLDER_ERRORS, error_line
+    from modeling_sft.hub.folder_errors import exit_code
 
-    try:
-        print(measure_order(arguments.folder, arguments.data_dir, arguments.seed, arguments.limit))
-    except FOLDER_ERRORS as error:
-        print(error_line(error), file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: print(measure_order(**vars(arguments))))
 
 
 if __name__ == "__main__":

@@ -35,35 +35,35 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def lay_out(arguments: argparse.Namespace) -> None:
+    from lab.releases import comparison_tables, read_goals, refresh, release
+    from modeling_sft.publishing import prepare
+
+    goals = read_goals(arguments.results)
+    names = arguments.names or [name for name in goals if (arguments.output_dir / name).is_dir()]
+    unknown = [name for name in names if name not in goals]
+    if unknown:
+        raise ValueError(f"goals.yaml has no model {unknown[0]!r}; it has {', '.join(goals)}.")
+    if arguments.runs is not None and len(names) != 1:
+        raise ValueError("`--runs` are the runs of one model: name it.")
+    for name in names:
+        if arguments.runs is None:
+            comparison = refresh(goals[name], arguments.output_dir, arguments.results)
+        else:
+            comparison = release(goals[name], arguments.runs, arguments.output_dir, arguments.results)
+        folder = arguments.output_dir / name
+        prepare(folder, f"{arguments.org}/{name}")
+        print(f"{folder}\n\n{comparison_tables(comparison)}\n")
+
+
 def main() -> int:
     arguments = parse_arguments()
     from transformers.utils import logging
 
-    from lab.releases import comparison_tables, read_goals, refresh, release
-    from modeling_sft.hub.folder_errors import FOLDER_ERRORS, error_line
-    from modeling_sft.publishing import prepare
+    from modeling_sft.hub.folder_errors import exit_code
 
     logging.disable_progress_bar()
-    try:
-        goals = read_goals(arguments.results)
-        names = arguments.names or [name for name in goals if (arguments.output_dir / name).is_dir()]
-        unknown = [name for name in names if name not in goals]
-        if unknown:
-            raise ValueError(f"goals.yaml has no model {unknown[0]!r}; it has {', '.join(goals)}.")
-        if arguments.runs is not None and len(names) != 1:
-            raise ValueError("`--runs` are the runs of one model: name it.")
-        for name in names:
-            if arguments.runs is None:
-                comparison = refresh(goals[name], arguments.output_dir, arguments.results)
-            else:
-                comparison = release(goals[name], arguments.runs, arguments.output_dir, arguments.results)
-            folder = arguments.output_dir / name
-            prepare(folder, f"{arguments.org}/{name}")
-            print(f"{folder}\n\n{comparison_tables(comparison)}\n")
-    except FOLDER_ERRORS as error:
-        print(error_line(error), file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: lay_out(arguments))
 
 
 if __name__ == "__main__":

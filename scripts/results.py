@@ -25,19 +25,19 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
-    arguments = parse_arguments()
+def write_page(arguments: argparse.Namespace) -> None:
     from lab.releases import read_goals, render_results_page
-    from modeling_sft.hub.folder_errors import FOLDER_ERRORS, error_line
     from modeling_sft.training.writing import replace_text
 
-    try:
-        replace_text(arguments.output, render_results_page(read_goals(arguments.results), arguments.results))
-    except FOLDER_ERRORS as error:
-        print(error_line(error), file=sys.stderr)
-        return 2
+    replace_text(arguments.output, render_results_page(read_goals(arguments.results), arguments.results))
     print(f"written to {arguments.output}")
-    return 0
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    from modeling_sft.hub.folder_errors import exit_code
+
+    return exit_code(lambda: write_page(arguments))
 
 
 if __name__ == "__main__":

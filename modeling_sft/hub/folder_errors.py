@@ -1,5 +1,8 @@
 """What reading a broken or hostile folder raises, for the commands that say it in one line."""
 
+import sys
+from collections.abc import Callable
+
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
@@ -17,3 +20,13 @@ def error_line(error: BaseException) -> str:
     if isinstance(error, _UNPLANNED):
         text = f"something that was read is damaged or of a wrong type ({type(error).__name__}: {text})"
     return f"error: {text}"
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Do the work of a command: 0, or 2 after an error of a folder, which is said on standard error."""
+    try:
+        work()
+    except FOLDER_ERRORS as error:
+        print(error_line(error), file=sys.stderr)
+        return 2
+    return 0
