@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 STAGING_PREFIX = ".saving-"
@@ -89,12 +90,11 @@ def replaced_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def only_writer(target: str | os.PathLike[str], lock: str | os.PathLike[str] | None = None) -> Iterator[bool]:
-    """Keep other writers of `target` away until the end of the context, which is told whether it can.
+def only_writer(target: str | os.PathLike[str], lock: str | os.PathLike[str] | None = None) -> Iterator[None]:
+    """Keep other writers of `target` away until the end of the context.
 
-    Work that ends with writing begins with this: a place that takes no file is found before the work. The lock is the
-    system's, which frees it when a process ends, however it ends; the file of a killed process is taken over. Where
-    systems and file systems know no such locks, all writers pass.
+    Work that ends with writing begins with this: a place that takes no file is found before the work. The system frees
+    the lock when a process ends, however it ends; the file of a killed process is taken over.
 
     Args:
         target: what is written, a file or a folder.
@@ -107,45 +107,23 @@ def only_writer(target: str | os.PathLike[str], lock: str | os.PathLike[str] | N
     target = Path(target)
     lock = target.with_name(f".{target.name}.lock") if lock is None else Path(lock)
     made = [folder for folder in lock.parents if not folder.exists()]
+    held = FileLock(lock)
     with plain_errors(target):
         lock.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _locked(target, lock)
+        try:
+            held.acquire(timeout=0)
+        except Timeout as error:
+            remedy = "wait until it has ended, or name another place"
+            raise _cannot_write(target, "something else is writing there", remedy, errno.EAGAIN) from error
     try:
-        yield descriptor is not None
+        yield
     finally:
-        if descriptor is not None:
-            # While it is held: afterwards, it may be the file of the next writer.
-            lock.unlink(missing_ok=True)
-            os.close(descriptor)
+        # While it is held: afterwards, it may be the file of the next writer.
+        lock.unlink(missing_ok=True)
+        held.release()
         for folder in made:
             with suppress(OSError):
                 folder.rmdir()
-
-
-def _locked(target: str | os.PathLike[str], lock: Path) -> int | None:
-    """The descriptor of a lock that was free; None where there are no locks."""
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    while True:
-        with plain_errors(target):
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            remedy = "wait until it has ended, or name another place"
-            raise _cannot_write(target, "something else is writing there", remedy, errno.EAGAIN) from error
-        except OSError:
-            os.close(descriptor)
-            lock.unlink(missing_ok=True)
-            return None
-        # Between the two calls, its holder may have removed it, and a third writer made it anew.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(lock)):
-                return descriptor
-        os.close(descriptor)
 
 
 @contextmanager
@@ -155,19 +133,17 @@ def staging_folder(target: Path) -> Iterator[Path]:
     Raises:
         CannotWriteError: it cannot be made or written to, or something else is saving there.
     """
-    with plain_errors(target), only_writer(target, target / _SAVING_LOCK) as alone:
+    with plain_errors(target), only_writer(target, target / _SAVING_LOCK):
         # What is there is of killed processes, whose locks are free.
-        if alone:
-            _remove_staging_folders(target)
+        _remove_staging_folders(target)
         with TemporaryDirectory(prefix=STAGING_PREFIX, dir=target) as staging:
             yield Path(staging)
 
 
 def remove_leftovers(target: Path) -> None:
     """Remove the folders that killed saves left in a folder, unless it is being saved to."""
-    with suppress(OSError), only_writer(target, target / _SAVING_LOCK) as alone:
-        if alone:
-            _remove_staging_folders(target)
+    with suppress(OSError), only_writer(target, target / _SAVING_LOCK):
+        _remove_staging_folders(target)
 
 
 def _remove_staging_folders(target: Path) -> None:
