@@ -63,7 +63,7 @@ from .sequence.modeling_sft import (
     SFTModel,
     SFTSequencePreTrainedModel,
 )
-from .sequence.tokenization import byte_tokenizer, character_tokenizer, list_ops_tokenizer
+from .sequence.tokenization import byte_pair_tokenizer, byte_tokenizer, character_tokenizer, list_ops_tokenizer
 
 __version__ = "0.1.0"
 
@@ -144,6 +144,7 @@ __all__ = [
     "SFTSequenceFeatureExtractor",
     "SFTSequencePreTrainedModel",
     "Sample",
+    "byte_pair_tokenizer",
     "byte_tokenizer",
     "character_tokenizer",
     "farthest_point_selector",

@@ -1,8 +1,8 @@
-"""Tokenizers of sequences whose vocabulary needs no training: bytes, characters and the symbols of ListOps."""
+"""Tokenizers of sequences: bytes, byte pairs of one's own texts, characters and the symbols of ListOps."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from ..hub.values import require_integer
@@ -12,6 +12,8 @@ LIST_OPS_SYMBOLS = ("[MIN", "[MAX", "[MED", "[SM", "]", *"0123456789")
 
 # Pieces of this many characters keep the byte-pair model, whose cost grows faster than the piece, linear in the text.
 _PIECE_LENGTH = 64
+# The special tokens and the bytes.
+_NUM_BASE_TOKENS = len(SPECIAL_TOKENS) + 256
 
 
 def byte_tokenizer(model_max_length: int | None = None) -> PreTrainedTokenizerFast:
@@ -39,6 +41,53 @@ def byte_tokenizer(model_max_length: int | None = None) -> PreTrainedTokenizerFa
     return _wrapped(tokenizer, model_max_length)
 
 
+def byte_pair_tokenizer(
+    texts: Iterable[str], vocab_size: int = 8192, lowercase: bool = False, model_max_length: int | None = None
+) -> PreTrainedTokenizerFast:
+    """Byte-level byte-pair encoding trained on `texts` (arXiv 1508.07909, section 3.2; on bytes as in GPT-2).
+
+    Pairs of tokens that are frequent within words become tokens, and no text is out of vocabulary: ids 4 to 259 are
+    the 256 bytes. The same texts in the same order give the same tokenizer. Decoding restores the text exactly, unless
+    `lowercase` is set.
+
+    Args:
+        texts: the training texts, which are read once.
+        vocab_size: the most ids, at least 261; fewer if no further pair occurs twice.
+        lowercase: read all texts in lower case.
+        model_max_length: the most tokens that truncation leaves by default; None sets no limit.
+
+    Returns:
+        A tokenizer with the special tokens and pairs of `byte_tokenizer`.
+
+    Raises:
+        ValueError: if `texts` is a single string, has something else than strings or no pair of bytes that occurs
+            twice, if `vocab_size` or `lowercase` is out of range, or as `byte_tokenizer`.
+    """
+    _check_texts(texts)
+    require_integer("vocab_size", vocab_size, _NUM_BASE_TOKENS + 1)
+    if not isinstance(lowercase, bool):
+        raise ValueError(f"lowercase must be True or False; got {lowercase!r}.")
+    _limits(model_max_length)
+    tokenizer = Tokenizer(models.BPE())
+    if lowercase:
+        tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.ByteLevel(add_prefix_space=False), pre_tokenizers.FixedLength(_PIECE_LENGTH)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=list(SPECIAL_TOKENS.values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_strings(texts), trainer)
+    if tokenizer.get_vocab_size() == _NUM_BASE_TOKENS:
+        raise ValueError("texts has no pair of bytes that occurs twice; pass more training texts.")
+    return _wrapped(tokenizer, model_max_length)
+
+
 def character_tokenizer(texts: Iterable[str], model_max_length: int | None = None) -> PreTrainedTokenizerFast:
     """One token per Unicode character (code point) of `texts`, ids from 4 in the order of the code points.
 
@@ -52,8 +101,7 @@ def character_tokenizer(texts: Iterable[str], model_max_length: int | None = Non
     Raises:
         ValueError: if `texts` is a single string or has no character, or as `byte_tokenizer`.
     """
-    if isinstance(texts, str):
-        raise ValueError("texts must be several texts; put a single one into a list.")
+    _check_texts(texts)
     characters = sorted(set().union(*texts))
     if not characters:
         raise ValueError("texts has no character; pass the training texts.")
@@ -82,6 +130,18 @@ def list_ops_tokenizer(model_max_length: int | None = None) -> PreTrainedTokeniz
     return _wrapped(tokenizer, model_max_length)
 
 
+def _check_texts(texts: Iterable[str]) -> None:
+    if isinstance(texts, str):
+        raise ValueError("texts must be several texts; put a single one into a list.")
+
+
+def _strings(texts: Iterable[str]) -> Iterator[str]:
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"texts[{number}] must be a string; got {type(text).__name__}.")
+        yield text
+
+
 def _vocabulary(symbols: Sequence[str]) -> dict[str, int]:
     return {token: index for index, token in enumerate((*SPECIAL_TOKENS.values(), *symbols))}
 
@@ -93,11 +153,14 @@ def _byte_letters() -> dict[int, str]:
     return {byte: chr(byte) for byte in visible} | {byte: chr(256 + rank) for rank, byte in enumerate(hidden)}
 
 
+def _limits(model_max_length: int | None) -> dict[str, int]:
+    if model_max_length is None:
+        return {}
+    require_integer("model_max_length", model_max_length, 1, or_none="for any length")
+    return {"model_max_length": model_max_length}
+
+
 def _wrapped(tokenizer: Tokenizer, model_max_length: int | None) -> PreTrainedTokenizerFast:
-    limits = {}
-    if model_max_length is not None:
-        require_integer("model_max_length", model_max_length, 1, or_none="for any length")
-        limits["model_max_length"] = model_max_length
     separator = SPECIAL_TOKENS["sep_token"]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A:0", pair=f"$A:0 {separator}:0 $B:1", special_tokens=[(separator, tokenizer.token_to_id(separator))]
@@ -105,7 +168,7 @@ def _wrapped(tokenizer: Tokenizer, model_max_length: int | None) -> PreTrainedTo
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         **SPECIAL_TOKENS,
-        **limits,
+        **_limits(model_max_length),
         model_input_names=["input_ids", "attention_mask"],
         padding_side="right",
         truncation_side="right",

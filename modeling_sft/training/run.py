@@ -139,6 +139,7 @@ def _train(
     with arguments.main_process_first(desc="reading the data"):
         train_rows = task.load_rows(recipe, data_dir, "train")
         validation_rows = task.load_rows(recipe, data_dir, "validation") if recipe.validation_fraction > 0 else None
+        processor = task.fit_processor(recipe, data_dir)
     checkpoint = None
     if resume:
         finished = _finished_log(output_dir, recipe)
@@ -151,13 +152,13 @@ def _train(
 
     set_seed = import_optional("accelerate.utils", "train").set_seed
     set_seed(recipe.seed)
-    model: Any = task.build_model(recipe, train_rows)
+    model: Any = task.build_model(recipe, train_rows, processor)
     _check_batch_norm(recipe, model)
     if recipe.attn_implementation is not None:
         model.set_attn_implementation(recipe.attn_implementation)
     if prepare_model is not None:
         prepare_model(model)
-    trainer = _build_trainer(task, recipe, model, arguments, train_rows, validation_rows)
+    trainer = _build_trainer(task, recipe, model, processor, arguments, train_rows, validation_rows)
     if is_main:
         _claim_folder(output_dir, recipe, overwrite)
     # After Trainer's own seeding: processes that draw the same sampling noise would waste it.
@@ -209,11 +210,11 @@ def _build_trainer(
     task: Task,
     recipe: Recipe,
     model: PreTrainedModel,
+    processor: Any,
     arguments: TrainingArguments,
     train_rows: Any,
     validation_rows: Any | None,
 ) -> SFTTrainer:
-    processor = task.build_processor(recipe)
     arguments.label_names = task.label_names(model.config)
     train_data = task.prepare_training(train_rows, processor, recipe.seed, task.build_augmentation(recipe))
     callbacks: list[Any] = [DatasetEpochCallback(train_data), ProcessorTimeCallback(), HeapTrimCallback()]

@@ -1,6 +1,9 @@
 """Tokenizers: ids, exact round trips, pairs, padding and truncation, and what Auto classes load again."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -8,10 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from modeling_sft.sequence.tokenization import byte_tokenizer, character_tokenizer, list_ops_tokenizer
+from modeling_sft.sequence.tokenization import (
+    byte_pair_tokenizer,
+    byte_tokenizer,
+    character_tokenizer,
+    list_ops_tokenizer,
+)
 
 BYTES = byte_tokenizer()
+TEXTS = ["the cat and the hen", "a hen, the hen and the oak: THE"] * 2
+PAIRS = byte_pair_tokenizer(TEXTS, 267)
 TOKENIZERS = {
+    "byte_pairs": lambda: byte_pair_tokenizer(TEXTS, 267, model_max_length=11),
+    "lower_case": lambda: byte_pair_tokenizer(TEXTS, 267, lowercase=True, model_max_length=11),
     "bytes": lambda: byte_tokenizer(11),
     "characters": lambda: character_tokenizer(["a <sep>", "öß"], 11),
     "list_ops": lambda: list_ops_tokenizer(11),
@@ -37,6 +49,35 @@ def test_a_cut_text_decodes_as_utf_8_with_replacement_characters(text, length):
     assert ids == byte_ids(text)[:length]
     decoded, whole = BYTES.decode(ids), text.encode()[:length].decode(errors="ignore")
     assert decoded.startswith(whole) and set(decoded[len(whole) :]) <= {"\N{REPLACEMENT CHARACTER}"}
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text() | st.sampled_from(["the the then", "<sep> the <mask>", "\0é\N{GRINNING FACE}\r\n\t ", "x" * 300]))
+def test_byte_pairs_leave_no_text_out_and_round_trips_are_exact(text):
+    ids = PAIRS(text)["input_ids"]
+    assert min(ids, default=4) >= 4 and len(ids) <= len(text.encode())
+    assert PAIRS.decode(ids) == text
+
+
+def test_byte_pairs_are_frequent_ones_within_words():
+    assert len(PAIRS) == 267
+    assert PAIRS.convert_ids_to_tokens(PAIRS("the hen the")["input_ids"]) == ["the", "Ġhen", "Ġthe"]
+    assert len(PAIRS("kkkk")["input_ids"]) == 4
+    # No further pair occurs twice.
+    assert len(byte_pair_tokenizer(["abab"], 8192)) == 261
+    lower = byte_pair_tokenizer(TEXTS, 267, lowercase=True)
+    assert lower("The HEN")["input_ids"] == lower("the hen")["input_ids"] != PAIRS("The HEN")["input_ids"]
+
+
+@pytest.mark.slow
+def test_the_same_texts_give_the_same_byte_pairs_in_another_process():
+    script = (
+        "import sys; from modeling_sft import byte_pair_tokenizer;"
+        f"print(ascii(byte_pair_tokenizer({TEXTS!r} * 50, 280).backend_tokenizer.to_str()))"
+    )
+    environment = {**os.environ, "RAYON_NUM_THREADS": "3"}
+    found = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == ascii(byte_pair_tokenizer(TEXTS * 50, 280).backend_tokenizer.to_str())
 
 
 @pytest.mark.parametrize("text", ["<sep>", "a<pad> <mask>", " n't , .  \r\n\t", "\0\x7f", "e\u0301 \u212b", "<unk>"])
@@ -106,18 +147,19 @@ def test_auto_tokenizer_loads_the_same(tmp_path, name, model_type):
     assert loaded.model_input_names == tokenizer.model_input_names and loaded.model_max_length == 11
 
 
-def test_long_texts_take_linear_time():
+@pytest.mark.parametrize(("tokenizer", "word"), [(BYTES, "word ö\n"), (PAIRS, "word ö\n"), (PAIRS, "thethe")])
+def test_long_texts_take_linear_time(tokenizer, word):
     def seconds(text):
         times = []
         for _ in range(3):
             start = time.process_time()
-            BYTES(text)
+            tokenizer(text)
             times.append(time.process_time() - start)
         return min(times)
 
-    short = seconds("word ö\n" * 2500)
+    short = seconds(word * 2500)
     # 256 times as long if it were quadratic.
-    assert seconds("word ö\n" * 40000) < 16 * 8 * short
+    assert seconds(word * 40000) < 16 * 8 * short
 
 
 def test_errors():
@@ -128,3 +170,16 @@ def test_errors():
         character_tokenizer("abc")
     with pytest.raises(ValueError, match="texts has no character"):
         character_tokenizer([""])
+    for texts, message in (
+        ("abc", "put a single one into a list"),
+        ([""], "texts has no pair of bytes that occurs twice"),
+        (["abc"], "texts has no pair of bytes that occurs twice"),
+        (["abab", None], r"texts\[1\] must be a string; got NoneType"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            byte_pair_tokenizer(texts)
+    for value in (260, 300.0, True):
+        with pytest.raises(ValueError, match="vocab_size must be an integer of at least 261"):
+            byte_pair_tokenizer(TEXTS, value)
+    with pytest.raises(ValueError, match="lowercase must be True or False; got None"):
+        byte_pair_tokenizer(TEXTS, lowercase=None)

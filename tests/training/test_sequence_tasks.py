@@ -10,7 +10,12 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from modeling_sft import AutoModelForSequencePairClassification, byte_tokenizer, character_tokenizer
+from modeling_sft import (
+    AutoModelForSequencePairClassification,
+    byte_pair_tokenizer,
+    byte_tokenizer,
+    character_tokenizer,
+)
 from modeling_sft.training import SFTTrainer, evaluate, format_report, get_task, train
 from tiny_recipes import tiny_recipe, tiny_sequence_recipe
 
@@ -72,6 +77,7 @@ MAIN_METRICS = {  # of each task, what checkpoints are chosen by, and whether mo
     "sequence-regression": ("mean_absolute_error", False),
     "masked-language-modeling": ("bits_per_token", False),
 }
+BYTE_PAIRS = "processor={tokenizer: bpe, vocab_size: 280, max_length: 40}"
 tasks = pytest.mark.parametrize("task", KINDS)
 
 
@@ -127,17 +133,18 @@ def test_a_classifier_learns_and_a_regression_beats_the_mean(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("task", "strategy"),
+    ("task", "strategy", "others"),
     [
-        pytest.param("sequence-classification", "group_by_length", marks=pytest.mark.slow),
-        ("masked-language-modeling", "random"),
-        pytest.param("sequence-pair-classification", "group_by_length", marks=pytest.mark.slow),
-        pytest.param("sequence-regression", "random", marks=pytest.mark.slow),
-        pytest.param("masked-language-modeling", "group_by_length", marks=pytest.mark.slow),
+        pytest.param("sequence-classification", "group_by_length", (), marks=pytest.mark.slow),
+        ("masked-language-modeling", "random", ()),
+        pytest.param("sequence-pair-classification", "group_by_length", (), marks=pytest.mark.slow),
+        pytest.param("sequence-regression", "random", (), marks=pytest.mark.slow),
+        pytest.param("masked-language-modeling", "group_by_length", (), marks=pytest.mark.slow),
+        pytest.param("sequence-classification", "random", (BYTE_PAIRS,), marks=pytest.mark.slow),
     ],
 )
-def test_an_interrupted_run_resumes_to_the_same_weights(data, tmp_path, monkeypatch, task, strategy):
-    overrides = (f"training.train_sampling_strategy={strategy}", "model.hidden_dropout_prob=0.1")
+def test_an_interrupted_run_resumes_to_the_same_weights(data, tmp_path, monkeypatch, task, strategy, others):
+    overrides = (f"training.train_sampling_strategy={strategy}", "model.hidden_dropout_prob=0.1", *others)
     recipe = recipe_of(task, *overrides, "model.num_sampled_tokens_range=[3, 8]")
     log = train(recipe, tmp_path / "whole", data / KINDS[task])
     calls = iter(range(1, 10**9))
@@ -192,6 +199,52 @@ def test_a_tokenizer_of_ones_own_decides_the_vocabulary(data, tmp_path):
     assert 0 <= evaluate(tmp_path / "run", data / "classes")["results"]["none"]["accuracy"] <= 1
 
 
+@pytest.fixture(scope="module")
+def byte_pair_run(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("byte_pairs")
+    train(recipe_of("sequence-classification", BYTE_PAIRS, "training.max_steps=2"), folder, data / "classes")
+    return folder
+
+
+def test_a_tokenizer_is_trained_on_the_training_texts_alone(data, byte_pair_run):
+    recipe = recipe_of("sequence-classification", BYTE_PAIRS)
+    texts = get_task(recipe.task).load_rows(recipe, data / "classes", "train")["text"]
+    assert len(texts) == 30  # neither the 10 held out for validation nor the test split
+    expected = byte_pair_tokenizer(texts, 280, model_max_length=40)
+    saved = AutoTokenizer.from_pretrained(byte_pair_run)
+    assert saved.get_vocab() == expected.get_vocab() and len(saved) == 280 and saved.model_max_length == 40
+    assert saved(texts[0])["input_ids"] == expected(texts[0])["input_ids"]
+    assert AutoModelForSequenceClassification.from_pretrained(byte_pair_run).config.vocab_size == 280
+    assert 0 <= evaluate(byte_pair_run, data / "classes")["results"]["none"]["accuracy"] <= 1
+
+
+def test_a_tokenizer_is_trained_on_pairs_and_on_texts_without_their_labels(data):
+    def vocabulary(task, *overrides):
+        recipe = recipe_of(task, BYTE_PAIRS, *overrides)
+        return get_task(task).fit_processor(recipe, data / KINDS[task]).get_vocab()
+
+    few = "dataset.train_fraction=0.1"
+    assert vocabulary("sequence-classification", few) == vocabulary("sequence-classification")
+    joined = get_task("sequence-pair-classification").load_rows(
+        recipe_of("sequence-pair-classification"), data / "pairs", "train"
+    )
+    both = byte_pair_tokenizer([*joined["text"], *joined["text_pair"]], 280)
+    assert vocabulary("sequence-pair-classification") == both.get_vocab()
+
+
+def test_fine_tuning_keeps_the_trained_tokenizer(data, tmp_path, byte_pair_run):
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    texts, labels = sentences(40, 3)
+    write_csv(upper / "train.csv", {"text": [text.upper() for text in texts], "label": labels})
+    start = (f"pretrained={byte_pair_run}", "processor={tokenizer: bpe, max_length: 30}", "training.max_steps=2")
+    train(recipe_of("sequence-classification", *start), tmp_path / "run", upper)
+    kept, first = (AutoTokenizer.from_pretrained(folder) for folder in (tmp_path / "run", byte_pair_run))
+    assert kept.get_vocab() == first.get_vocab() and kept.model_max_length == 30
+    with pytest.raises(ValueError, match="`processor.vocab_size` is for .* which a new model trains; remove it"):
+        train(recipe_of("sequence-classification", *start, "processor.vocab_size=280"), tmp_path / "other", upper)
+
+
 def test_spans_are_masked_in_training_alone(data):
     recipe = recipe_of("masked-language-modeling", "augmentation={mlm_probability: 0.3, mean_span_length: 20}")
     task = get_task(recipe.task)
@@ -236,7 +289,7 @@ def test_the_seed_decides_the_new_head_alone(data, language_model):
     models = []
     for seed, recipe in enumerate(recipes):
         torch.manual_seed(seed)
-        models.append(task.build_model(recipe, rows).state_dict())
+        models.append(task.build_model(recipe, rows, task.build_processor(recipe)).state_dict())
     different = {name for name in models[0] if not torch.equal(models[0][name], models[1][name])}
     assert different and all(name.startswith("classifier.") for name in different)
 
@@ -255,7 +308,7 @@ def test_pretrained_models_must_fit(data, tmp_path, language_model, monkeypatch)
         f"pretrained={language_model}",
         "processor.tokenizer=list_ops",
     )
-    fails("`processor.tokenizer` 'absent' is none of bytes, list_ops", "classes", "processor.tokenizer=absent")
+    fails("`processor.tokenizer` 'absent' is none of bpe, bytes, list_ops", "classes", "processor.tokenizer=absent")
     fails("`pretrained` .* cannot be loaded", "classes", f"pretrained={tmp_path / 'absent'}")
     with pytest.raises(ValueError, match="`pretrained` does not go with `baseline`"):
         tiny_sequence_recipe("model={}", "baseline=bert", f"pretrained={language_model}")
@@ -279,7 +332,9 @@ def test_a_pretrained_model_of_another_size_is_refused(data, tmp_path, language_
     [
         ("processor.mean=[0.5]", "for continuous values: remove `tokenizer`"),
         ("processor.feature_size=2", "for continuous values: remove `tokenizer`"),
-        ("processor.lowercase=true", "lowercase"),
+        ("processor.lowercase=true", "`processor.lowercase` is for `processor.tokenizer` bpe"),
+        ("processor={tokenizer: bpe, vocab_size: 260}", "vocab_size must be an integer of at least 261; got 260"),
+        ("processor={tokenizer: bpe, lowercase: 1}", "lowercase must be True or False; got 1"),
         ("processor.max_length=0", "max_length"),
         ("dataset.text_colum=body", "did you mean `text_column`"),
         ("model.vocab_size=99", "`model.vocab_size` cannot stand in a recipe"),

@@ -17,8 +17,9 @@ def make_trainer(tmp_path):
         task = get_task(recipe.task)
         data = task.load_rows(recipe, None, "train").select(range(rows))
         torch.manual_seed(0)
-        model = task.build_model(recipe, data)
-        return _build_trainer(task, recipe, model, build_training_arguments(recipe, tmp_path), data, None)
+        processor = task.build_processor(recipe)
+        model = task.build_model(recipe, data, processor)
+        return _build_trainer(task, recipe, model, processor, build_training_arguments(recipe, tmp_path), data, None)
 
     return make
 

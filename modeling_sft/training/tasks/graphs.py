@@ -38,10 +38,10 @@ class GraphTask(Task):
     load_dataset = staticmethod(load_graph_dataset)
     names_from_data = (*Task.names_from_data, "num_node_features", "num_edge_features", "num_node_encodings")
 
-    def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
+    def build_model(self, recipe: Recipe, rows: Any, processor: Any) -> PreTrainedModel:
         model_class = self.model_class_of(recipe)
         fields = recipe.model | self._with_target_names(self.output_fields(rows), recipe)
-        fields["num_node_encodings"] = self.build_processor(recipe).num_node_encodings
+        fields["num_node_encodings"] = processor.num_node_encodings
         if recipe.pretrained is not None:
             # Its features are those it was trained on: other data must have the same.
             return load_pretrained(model_class, recipe.pretrained, fields)

@@ -70,7 +70,7 @@ class PointCloudTask(Task):
                 "differ: set both alike."
             )
 
-    def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
+    def build_model(self, recipe: Recipe, rows: Any, processor: Any) -> PreTrainedModel:
         model_class = self.model_class_of(recipe)
         fields = recipe.model | self.label_fields(recipe, rows)
         if recipe.pretrained is None:

@@ -1,6 +1,7 @@
 """Tasks on sequences: classification, regression, pairs, and masked language modeling."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ...data.items import read_column
 from ...data.metrics import masked_token_metrics, regression_metrics
 from ...data.sequence.collators import SequenceCollator
 from ...data.sequence.datasets import PreparedSequences
@@ -22,42 +24,60 @@ from ...data.sequence.masked_texts import ChunkedText, EpochMasks, FixedMasks, T
 from ...data.sequence.readers import SEQUENCE_READERS, load_sequence_dataset
 from ...sequence.feature_extraction import SFTSequenceFeatureExtractor
 from ...sequence.modeling_sft import SFTForMaskedLM, SFTForSequenceClassification, SFTForSequencePairClassification
-from ...sequence.tokenization import byte_tokenizer, list_ops_tokenizer
+from ...sequence.tokenization import byte_pair_tokenizer, byte_tokenizer, list_ops_tokenizer
 from ..recipe import Recipe
 from .pretrained import load_pretrained, pretrained_config
 from .task import ClassificationTask, Task, register_task
 
 TOKENIZERS: dict[str, Callable[..., Any]] = {"bytes": byte_tokenizer, "list_ops": list_ops_tokenizer}
+TRAINED_TOKENIZER = "bpe"
+"""The name of the tokenizer whose vocabulary is that of the training texts."""
 
 
 def build_sequence_processor(
+    texts: Iterable[str] = (),
+    /,
     tokenizer: str | None = None,
     max_length: int | None = None,
     mean: list[float] | None = None,
     std: list[float] | None = None,
     feature_size: int = 1,
+    vocab_size: int | None = None,
+    lowercase: bool | None = None,
 ) -> Any:
     """What turns rows into model inputs: a tokenizer for texts, a feature extractor for continuous values.
 
     Args:
-        tokenizer: `"bytes"`, `"list_ops"`, or the folder or Hub name of any tokenizer; `None` for continuous values.
+        texts: the training texts, for `"bpe"` alone.
+        tokenizer: `"bpe"` (byte pairs, trained on the texts), `"bytes"`, `"list_ops"`, or the folder or Hub name of
+            any tokenizer; `None` for continuous values.
         max_length: tokens or steps of each sequence to keep, from its beginning.
         mean, std: what to normalize values by, one number per feature; for continuous values alone.
         feature_size: features per step of continuous values.
+        vocab_size, lowercase: of `"bpe"`, see [`byte_pair_tokenizer`]; by default 8,192 ids and texts as written.
 
     Raises:
         ValueError: a value does not fit, or the tokenizer cannot be loaded.
     """
+    given = {"vocab_size": vocab_size, "lowercase": lowercase}
+    trained: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if trained and tokenizer != TRAINED_TOKENIZER:
+        raise ValueError(
+            f"`processor.{next(iter(trained))}` is for `processor.tokenizer` {TRAINED_TOKENIZER}, which a new model "
+            "trains; remove it."
+        )
     if tokenizer is None:
         return SFTSequenceFeatureExtractor(feature_size, mean, std, max_length)
     if mean is not None or std is not None or feature_size != 1:
         raise ValueError("`processor.mean`, `std` and `feature_size` are for continuous values: remove `tokenizer`.")
+    if tokenizer == TRAINED_TOKENIZER:
+        return byte_pair_tokenizer(texts, **trained, model_max_length=max_length)
     if tokenizer in TOKENIZERS:
         return TOKENIZERS[tokenizer](max_length)
     try:
         loaded = AutoTokenizer.from_pretrained(tokenizer)
     except (OSError, ValueError) as error:
-        known = ", ".join(TOKENIZERS)
+        known = ", ".join((TRAINED_TOKENIZER, *TOKENIZERS))
         raise ValueError(
             f"`processor.tokenizer` {tokenizer!r} is none of {known}, and no tokenizer could be loaded from a folder "
             f"or the Hub by that name: {error}"
@@ -78,15 +98,29 @@ class SequenceTask(Task):
 
     def check_processor(self, recipe: Recipe) -> None:
         # A trained model has its tokenizer beside it: where that came from need not exist any more.
-        if recipe.processor.get("tokenizer") in (None, *TOKENIZERS):
-            super().check_processor(recipe)
+        if recipe.processor.get("tokenizer") in (None, TRAINED_TOKENIZER, *TOKENIZERS):
+            # A tokenizer that is trained is tried on a text of one pair.
+            build_sequence_processor(["abab"], **recipe.processor)
+
+    def fit_processor(self, recipe: Recipe, data_dir: str | Path | None) -> Any:
+        if recipe.processor.get("tokenizer") != TRAINED_TOKENIZER:
+            return self.build_processor(recipe)
+        if recipe.pretrained is not None:
+            # Its embeddings belong to the ids of its own tokenizer.
+            return build_sequence_processor(**recipe.processor | {"tokenizer": recipe.pretrained})
+        # Labels play no part, so texts whose labels `train_fraction` leaves out are read as well.
+        whole = recipe.model_copy(update={"dataset": recipe.dataset | {"train_fraction": 1.0}})
+        rows = self.load_rows(whole, data_dir, "train")
+        columns = ("text", "text_pair") if "text_pair" in rows.column_names else ("text",)
+        texts = chain.from_iterable(read_column(rows, column) for column in columns)
+        return build_sequence_processor(texts, **recipe.processor)
 
     def load_processor(self, folder: str | Path) -> Any:
         is_extractor = (Path(folder) / "preprocessor_config.json").is_file()
         return (AutoFeatureExtractor if is_extractor else AutoTokenizer).from_pretrained(folder)
 
-    def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
-        fields = self.input_fields(self.build_processor(recipe)) | self.output_fields(rows)
+    def build_model(self, recipe: Recipe, rows: Any, processor: Any) -> PreTrainedModel:
+        fields = self.input_fields(processor) | self.output_fields(rows)
         model_class = self.model_class_of(recipe)
         if recipe.pretrained is None:
             return model_class(model_class.config_class(**recipe.model, **fields))

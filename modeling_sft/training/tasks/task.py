@@ -96,6 +96,10 @@ class Task(ABC):
         """Raise a ValueError if the recipe's processor cannot be built."""
         self.build_processor(recipe)
 
+    def fit_processor(self, recipe: Recipe, data_dir: str | Path | None) -> Any:
+        """Build the processor of a new model; one that learns from the training data reads no other split."""
+        return self.build_processor(recipe)
+
     def load_processor(self, folder: str | Path) -> Any:
         """Load the processor of a saved model."""
         return self.processor_class.from_pretrained(folder)
@@ -149,8 +153,8 @@ class Task(ABC):
         return rows_of_split(splits, recipe, split)
 
     @abstractmethod
-    def build_model(self, recipe: Recipe, rows: Any) -> PreTrainedModel:
-        """Build a model with the label names of the rows, at random or from the recipe's `pretrained`."""
+    def build_model(self, recipe: Recipe, rows: Any, processor: Any) -> PreTrainedModel:
+        """Build a model for the processor, with the label names of the rows, at random or from `pretrained`."""
 
     @abstractmethod
     def prepare(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
