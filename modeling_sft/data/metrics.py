@@ -12,7 +12,7 @@ from ..nn.checks import IGNORED_LABEL
 
 
 def classification_metrics(predictions: ArrayLike, labels: ArrayLike, num_labels: int) -> dict[str, float]:
-    """Accuracy and mean class accuracy of single-label classification.
+    """Accuracy and mean class accuracy of single-label classification; of two classes also F1 and area under ROC.
 
     Args:
         predictions: (n,) class ids, or (n, num_labels) logits.
@@ -21,18 +21,22 @@ def classification_metrics(predictions: ArrayLike, labels: ArrayLike, num_labels
 
     Returns:
         "accuracy", the share of correct rows, and "mean_class_accuracy", the mean over the classes that occur in
-        `labels` of the share of correct rows of the class; both between 0 and 1.
+        `labels` of the share of correct rows of the class. Of two classes, of which 1 is the positive one, also "f1"
+        and, if logits are given, "roc_auc", NaN where one class alone occurs. All are between 0 and 1.
 
     Raises:
         ValueError: for no row that counts, different lengths, NaN logits, or class ids outside [0, num_labels).
     """
     metrics = import_optional("sklearn.metrics", "pointclouds")
     predicted, expected = np.asarray(predictions), np.asarray(labels)
+    scores = None
     if expected.ndim != 1 or len(expected) == 0:
         raise ValueError(f"labels must have shape (n,) with n >= 1; got {expected.shape}.")
     if predicted.ndim == 2 and predicted.shape[1] == num_labels:
         if np.isnan(predicted).any():
             raise ValueError("predictions holds NaN logits; the model has diverged or its input was not finite.")
+        if num_labels == 2:
+            scores = np.diff(predicted.astype(np.float64))[:, 0]
         predicted = predicted.argmax(axis=1)
     if predicted.shape != expected.shape:
         raise ValueError(
@@ -46,12 +50,18 @@ def classification_metrics(predictions: ArrayLike, labels: ArrayLike, num_labels
     for name, values in (("predictions", predicted), ("labels", expected)):
         if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= num_labels:
             raise ValueError(f"{name} must hold integers from 0 to {num_labels - 1}; got {np.unique(values)[:5]} ...")
-    return {
+    results = {
         "accuracy": float(metrics.accuracy_score(expected, predicted)),
         "mean_class_accuracy": float(
             metrics.recall_score(expected, predicted, labels=np.unique(expected), average="macro", zero_division=0)
         ),
     }
+    if num_labels == 2:
+        results["f1"] = float(metrics.f1_score(expected, predicted, zero_division=0))
+    if scores is not None:
+        is_defined = len(np.unique(expected)) == 2
+        results["roc_auc"] = float(metrics.roc_auc_score(expected, scores[counted])) if is_defined else math.nan
+    return results
 
 
 def restricted_argmax(

@@ -17,6 +17,19 @@ def test_values_by_hand():
     }
 
 
+def test_two_classes_by_hand():
+    labels = [0, 0, 1, 1, -100]
+    logits = [[2.0, 1.0], [0.0, 3.0], [5.0, 5.5], [1.0, 3.5], [0.0, 9.0]]
+    # Of the four pairs of a negative and a positive row, that of rows 1 and 2 and of rows 1 and 3 are in wrong order.
+    by_hand = {"accuracy": 3 / 4, "mean_class_accuracy": 3 / 4, "f1": 4 / 5, "roc_auc": 2 / 4}
+    assert classification_metrics(logits, labels, 2) == pytest.approx(by_hand)
+    del by_hand["roc_auc"]
+    assert classification_metrics(np.argmax(logits, axis=1), labels, 2) == pytest.approx(by_hand)
+    alone = classification_metrics(logits[2:4], labels[2:4], 2)
+    assert alone["f1"] == 1 and np.isnan(alone["roc_auc"])
+    assert classification_metrics([[1.0, 0.0]], [1], 2)["f1"] == 0
+
+
 def test_a_predicted_class_that_does_not_occur_counts_as_an_error_only():
     assert classification_metrics([2, 0, 0, 1], [0, 0, 0, 1], 3)["mean_class_accuracy"] == pytest.approx(5 / 6)
 

@@ -137,6 +137,9 @@ def test_a_run_trains_evaluates_and_saves_model_and_processor(data: Path, tmp_pa
     assert json.loads((tmp_path / "evaluation.json").read_text()) == report
     (result,) = report["results"].values()
     assert report["task"] == task and report["num_examples"] == 14
+    if task.endswith("-classification"):
+        assert 0 <= result["roc_auc"] <= 1  # of two classes, or of labels
+        assert ("f1" in result) == ("multi-label" not in task)
     again = evaluate(tmp_path, data, batch_size=14)["results"]["none"]
     # Some molecules are equal, and the ranks of their scores follow rounding.
     assert again == pytest.approx(result, rel=2e-2)

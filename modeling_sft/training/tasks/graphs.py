@@ -158,7 +158,7 @@ class GraphRegressionTask(GraphTargetsTask):
 
 @register_task
 class NodeClassificationTask(GraphTask):
-    """One class for every node that has a label: accuracy and macro F1."""
+    """One class for every node that has a label: accuracy and macro F1, of two classes also F1 and area under ROC."""
 
     name = "node-classification"
     model_class = SFTForNodeClassification
@@ -178,14 +178,16 @@ class NodeClassificationTask(GraphTask):
             check_label_names(config, feature.names)
 
     def preprocess_logits(self, config: PreTrainedConfig) -> Callable[[Any, Any], Any] | None:
-        return lambda logits, labels: logits.argmax(-1)
+        # The area under ROC needs the logits of two classes; those of many classes would take much memory.
+        return None if config.num_labels == 2 else lambda logits, labels: logits.argmax(-1)
 
     def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
         labels = np.asarray(evaluation.label_ids)
         counted = labels != IGNORED_LABEL
         predicted, expected = np.asarray(evaluation.predictions)[counted], labels[counted]
-        accuracy = classification_metrics(predicted, expected, int(config.num_labels or 0))["accuracy"]
-        return {"accuracy": accuracy, "macro_f1": macro_f1(predicted, expected)}
+        metrics = classification_metrics(predicted, expected, int(config.num_labels or 0))
+        del metrics["mean_class_accuracy"]
+        return metrics | {"macro_f1": macro_f1(predicted, expected)}
 
 
 @register_task

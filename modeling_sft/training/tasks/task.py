@@ -174,7 +174,7 @@ class Task(ABC):
 
 
 class ClassificationTask(Task):
-    """One class for every row: accuracy."""
+    """One class for every row: accuracy, of two classes also F1 and area under ROC."""
 
     column: ClassVar[str]
     """The column of the class."""
@@ -196,7 +196,7 @@ class ClassificationTask(Task):
 
     def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
         logits = np.asarray(evaluation.predictions)
-        return classification_metrics(logits.argmax(-1), np.asarray(evaluation.label_ids), logits.shape[-1])
+        return classification_metrics(logits, np.asarray(evaluation.label_ids), logits.shape[-1])
 
 
 def register_task(task_class: type[Task]) -> type[Task]:
