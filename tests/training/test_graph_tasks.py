@@ -160,6 +160,16 @@ def test_each_task_learns(data: Path, tmp_path: Path) -> None:
     assert reached["link-prediction"]["roc_auc"] > 0.6
 
 
+def test_a_single_column_is_trained_as_a_label(data: Path, tmp_path: Path) -> None:
+    single, classes = "dataset.target_columns=amine", ("dataset.task=classification",)
+    with pytest.raises(ValueError, match="A single column of molecules is one by `dataset.task` labels"):
+        train(recipe_of("graph-multi-label-classification", "dataset.target_columns=acid", *classes), tmp_path, data)
+    labels = ("dataset.task=labels", "training.max_steps=2")
+    train(recipe_of("graph-multi-label-classification", single, *labels), tmp_path / "run", data)
+    assert AutoModelForGraphClassification.from_pretrained(tmp_path / "run").config.num_labels == 1
+    assert 0 <= evaluate(tmp_path / "run", data)["results"]["none"]["roc_auc"] <= 1
+
+
 def test_the_data_decide_classes_vocabularies_and_the_scale_of_targets(data: Path, tmp_path: Path) -> None:
     train(recipe_of("graph-classification", "training.max_steps=2"), tmp_path / "classes", data)
     config = AutoModelForGraphClassification.from_pretrained(tmp_path / "classes").config

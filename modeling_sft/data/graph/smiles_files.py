@@ -42,7 +42,8 @@ def read_smiles_files(
         data_dir: the folder itself, or a file.
         smiles_column: name of the column of the SMILES.
         target_columns: of the targets, in the order of `y`; the only other column if None.
-        task: "classification" or "regression"; if None, the values of the training data decide, see `find_targets`.
+        task: "classification", "labels" or "regression"; if None, the values of the training data decide, see
+            `find_targets`.
         split: "random" or "scaffold", how the molecules are divided if there is only one file.
         fractions: the shares of the training, validation and test split then; 0 for none.
         seed: of the random split.

@@ -12,7 +12,7 @@ from ..files import bad_value, damaged, few
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "None", "null")
 """How a missing target is written in csv and tsv files."""
-TASKS = ("classification", "regression")
+TASKS = ("classification", "labels", "regression")
 
 
 class Targets(NamedTuple):
@@ -68,9 +68,10 @@ def find_targets(
         table: of `read_smiles_table`.
         smiles_column: its column of SMILES.
         target_columns: their names; None for the only other column.
-        task: "classification", "regression" or None, to see it from the values. One column of text, of truth values or
-            of the integers 0 and 1 is one class per molecule, and floats are numbers; other integers may be either, so
-            that the task must be said. Several columns are numbers: labels of 0 and 1, or targets of regression.
+        task: "classification", "labels" (of 0 and 1), "regression" or None, to see it from the values. One column of
+            text, of truth values or of the integers 0 and 1 is one class per molecule, and floats are numbers; other
+            integers may be either, so that the task must be said. Several columns are numbers: labels of 0 and 1, or
+            targets of regression. "labels" makes a label of a single column, too.
 
     Raises:
         ValueError: for columns that are absent or do not fit the task, and for integers without one.
@@ -89,9 +90,9 @@ def find_targets(
     for name in columns:
         if name not in others:
             raise ValueError(f"target_columns has {name!r}, but {path} has {few(others) or 'no column of targets'}.")
-    if len(columns) > 1:
+    if len(columns) > 1 or task == "labels":
         values = target_numbers(path, table, columns)
-        if task == "classification":
+        if task in ("classification", "labels"):
             _check_labels(path, columns, values)
         return Targets(columns)
     kind = task or _kind(path, columns[0], table[columns[0]])
@@ -202,4 +203,4 @@ def _check_labels(path: Path, columns: Sequence[str], values: NDArray[np.float32
         wrong = ~(np.isnan(column) | np.isin(column, (0, 1)))
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise bad_value(path, name, row, float(column[row]), "not 0, 1 or missing, as one of several labels")
+            raise bad_value(path, name, row, float(column[row]), "not 0, 1 or missing, as a label")

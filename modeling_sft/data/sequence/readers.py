@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 SEQUENCE_READERS: dict[str, ReaderEntry] = {
     "plain_text": ReaderEntry(read_plain_text, ("by",)),
-    "text_files": ReaderEntry(read_text_files, ("text_column", "label_column", "pair_column", "test_fraction")),
+    "text_files": ReaderEntry(
+        read_text_files, ("text_column", "label_column", "pair_column", "test_fraction", "task")
+    ),
 }
 
 

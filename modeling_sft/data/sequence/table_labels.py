@@ -13,6 +13,27 @@ if TYPE_CHECKING:
     from datasets import Features
 
 
+TASKS = ("classification", "regression")
+
+
+def values_of_task(path: Path, column: str, values: Sequence[Any], task: str | None) -> Sequence[Any]:
+    """The values as integers or strings for "classification", as floats for "regression", as they are for None.
+
+    Raises:
+        ValueError: for a number that is not whole as a class; other values are left to `encode_labels`.
+    """
+    if task is None:
+        return values
+    if task == "regression":
+        return [float(value) if isinstance(value, int) else value for value in values]
+    classes = []
+    for row, value in enumerate(values):
+        if isinstance(value, float) and not value.is_integer():
+            raise bad_value(path, column, row, value, "no class: classes are whole numbers or names")
+        classes.append(int(value) if isinstance(value, float) else value)
+    return classes
+
+
 def encode_labels(path: Path, column: str, values: Sequence[Any], names: Sequence[str] | None) -> list[Any]:
     """The labels as they are stored.
 

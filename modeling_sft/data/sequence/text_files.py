@@ -14,7 +14,7 @@ from ...hub.optional import import_optional
 from ...hub.values import require_fraction
 from ..files import bad_value, damaged, split_files
 from ..splits import stratified_indices
-from .table_labels import check_one_shape, class_names, encode_labels, label_feature
+from .table_labels import TASKS, check_one_shape, class_names, encode_labels, label_feature, values_of_task
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,6 +32,7 @@ def read_text_files(
     label_column: str | None = "label",
     pair_column: str | None = None,
     test_fraction: float = 0.1,
+    task: str | None = None,
 ) -> dict[str, Dataset]:
     """Reads tables with a column of texts, and of labels if there are some.
 
@@ -45,12 +46,16 @@ def read_text_files(
         pair_column: of the second texts, for pairs.
         test_fraction: share of the test split where there is no file for it; stratified by class, and always the same
             for the same file.
+        task: "classification" to read whole floats as classes, "regression" to read integers as numbers; None to see
+            it from the values.
 
     Raises:
         ValueError: for an absent folder, file or column, one that cannot be read, a row without text or label, labels
             of different kinds and, in other splits, of other classes than in the training data.
     """
     require_fraction("test_fraction", test_fraction)
+    if task not in (None, *TASKS):
+        raise ValueError(f"task must be one of {', '.join(TASKS)}, or None to see it from the values; got {task!r}.")
     if data_dir is None:
         raise ValueError(f"data_dir is needed for text_files; {LAYOUT}")
     folder = Path(data_dir)
@@ -63,7 +68,7 @@ def read_text_files(
 
     paths = split_files(folder, KINDS, LAYOUT)
     tables = {path: _read_table(path, split, wanted) for split, path in paths.items()}
-    rows = {path.stem: table for path, table in _with_labels(tables, wanted).items()}
+    rows = {path.stem: table for path, table in _with_labels(tables, wanted, task).items()}
     if "test" in rows:
         return rows
     train, test = _held_out(rows["train"], test_fraction)
@@ -84,7 +89,7 @@ def _read_table(path: Path, split: str, wanted: Mapping[str, str]) -> Dataset:
     return table.select_columns(list(wanted.values()))
 
 
-def _with_labels(tables: Mapping[Path, Dataset], wanted: Mapping[str, str]) -> dict[Path, Dataset]:
+def _with_labels(tables: Mapping[Path, Dataset], wanted: Mapping[str, str], task: str | None) -> dict[Path, Dataset]:
     """The tables with columns of the common names; classes are those of the first, the training data."""
     texts = {column: name for name, column in wanted.items() if name != "label"}
     if "label" not in wanted:
@@ -93,7 +98,7 @@ def _with_labels(tables: Mapping[Path, Dataset], wanted: Mapping[str, str]) -> d
     rows = {}
     first: Any = None
     for number, (path, table) in enumerate(tables.items()):
-        values = table[column][:]
+        values = values_of_task(path, column, table[column][:], task)
         if number == 0:
             names = class_names(path, column, values)
         labels = encode_labels(path, column, values, names)

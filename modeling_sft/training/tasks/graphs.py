@@ -96,13 +96,16 @@ class GraphTargetsTask(GraphTask):
     """What tasks with a list of numbers for every graph share."""
 
     model_class = SFTForGraphClassification
+    column_task: ClassVar[str]
+    """The `task` of the reader of molecules that makes the numbers of one column such a list."""
 
     def num_targets(self, rows: Any) -> int:
         """The length of the lists."""
         feature = rows.features.get("y")
         if not str(getattr(getattr(feature, "feature", None), "dtype", "")).startswith("float"):
             raise ValueError(
-                f"`dataset` has no lists of numbers in its column `y`: task `{self.name}` does not fit it."
+                f"`dataset` has no lists of numbers in its column `y`: task `{self.name}` does not fit it. A single "
+                f"column of molecules is one by `dataset.task` {self.column_task}."
             )
         return feature.length if feature.length > 0 else len(rows[0]["y"])
 
@@ -118,6 +121,7 @@ class GraphMultiLabelClassificationTask(GraphTargetsTask):
 
     name = "graph-multi-label-classification"
     main_metric = "average_precision"
+    column_task = "labels"
 
     def output_fields(self, rows: Any) -> dict[str, Any]:
         return {"num_labels": self.num_targets(rows), "problem_type": "multi_label_classification"}
@@ -131,6 +135,7 @@ class GraphRegressionTask(GraphTargetsTask):
     """One or several numbers for every graph, learned as normalised by the training data: mean absolute error."""
 
     name = "graph-regression"
+    column_task = "regression"
     main_metric = "mean_absolute_error"
     greater_is_better = False
     names_from_data = (*GraphTask.names_from_data, "target_mean", "target_scale")

@@ -73,6 +73,12 @@ def test_the_values_say_what_the_targets_are(tmp_path, written, task, names, kin
     assert find_targets(path, read_smiles_table(path, "smiles"), "smiles", None, task).class_names == names
 
 
+def test_one_column_of_labels(tmp_path):
+    path = write(tmp_path, ["1", "", "0", "1.0"])
+    rows = load_graph_dataset("smiles_files", path, task="labels", fractions=[1, 0, 0])["train"]
+    np.testing.assert_array_equal(np.array(rows["y"]), [[1], [np.nan], [0], [1]])
+
+
 @pytest.mark.parametrize(
     ("written", "task", "match"),
     [
@@ -83,8 +89,9 @@ def test_the_values_say_what_the_targets_are(tmp_path, written, task, names, kin
         (["1", "1e300", "2"], None, r"'y' of row 1 .*1e\+300, no finite number"),
         (["x", "y", "z"], None, "another text in each row"),
         (["1", "", "2.5"], "classification", "'y' of row 2 .*2.5, no class"),
+        (["1", "", "2"], "labels", "'y' of row 2 .*2.0, not 0, 1 or missing, as a label"),
         (["", "", ""], "classification", "'y' has no classes"),
-        (["1", "2", "3"], "ranking", "task must be one of classification, regression"),
+        (["1", "2", "3"], "ranking", "task must be one of classification, labels, regression"),
     ],
 )
 def test_unclear_targets_are_refused(tmp_path, written, task, match):

@@ -62,6 +62,23 @@ def test_integers_are_classes_in_the_order_of_numbers_and_floats_are_regression(
     assert scores["train"]["label"][:] == [0.5, 2.0, -1.0] and scores["validation"]["label"][:] == [3.0]
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_the_task_makes_classes_of_floats_and_numbers_of_integers(tmp_path, suffix):
+    table = {"text": ["a", "b", "c"], "flag": [1.0, 0.0, 1.0], "count": [3, 1, 2]}
+    write(tmp_path / f"train.{suffix}", table)
+    write(tmp_path / f"test.{suffix}", {"text": ["d"], "flag": [0.0], "count": [1]})
+    flags = load(tmp_path, label_column="flag", task="classification")
+    assert flags["train"].features["label"].names == ["0", "1"]
+    assert flags["train"]["label"][:] == [1, 0, 1] and flags["test"]["label"][:] == [0]
+    counts = load(tmp_path, label_column="count", task="regression")
+    assert counts["train"].features["label"] == Value("float32") and counts["test"]["label"][:] == [1.0]
+    write(tmp_path / f"train.{suffix}", {**table, "flag": [1.0, 0.0, 0.5]})
+    with pytest.raises(ValueError, match="'flag' of row 2 .* 0.5, no class"):
+        load(tmp_path, label_column="flag", task="classification")
+    with pytest.raises(ValueError, match="task must be one of classification, regression, or None"):
+        load(tmp_path, task="labels")
+
+
 def test_pairs_several_labels_and_texts_alone(tmp_path):
     table = {"premise": ["a", "b"], "hypothesis": ["c", "d"], "tags": [[1, 0, 1], [0, 0.5, 0]]}
     for split in ("train", "test"):
