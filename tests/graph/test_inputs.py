@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lab.readers.graph.degrees import degree_features
+from modeling_sft.data.graph.degrees import degree_features
 from modeling_sft.data.graph.rows import graph_rows
 from modeling_sft.graph.inputs import check_graph, graph_from_networkx, graph_from_pyg, graphs_from_pyg_batch
 

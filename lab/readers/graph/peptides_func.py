@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeling_sft.data.files import damaged, dataset_folder, existing_file
+from modeling_sft.data.graph.packed import PackedGraphs, check_packed, packed_rows
 from modeling_sft.data.graph.rows import graph_features, target_feature
 
 from ..contents import check_labels, read_archive
-from .packed import PackedGraphs, check_packed, packed_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset

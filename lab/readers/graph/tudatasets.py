@@ -5,22 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from modeling_sft.data.files import damaged, existing_file
-from modeling_sft.data.graph.rows import graph_features
-from modeling_sft.data.splits import stratified_indices
-from modeling_sft.hub.optional import import_optional
+from modeling_sft.data.graph.degrees import degree_features
+from modeling_sft.data.graph.packed import PackedGraphs, ReadPacked, check_packed
+from modeling_sft.data.graph.tudataset import split_packed
+from modeling_sft.data.graph.tudataset_texts import read_tu_class_names, read_tu_texts, tu_files
 from modeling_sft.hub.values import require_integer
 
 from ..contents import check_labels, read_archive
-from .degrees import degree_features
-from .folds import stratified_folds
-from .packed import PackedGraphs, ReadPacked, check_packed, packed_rows
-from .tudataset_texts import read_tu_class_names, read_tu_texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,11 +47,7 @@ def tu_reader(name: str) -> Callable[..., dict[str, Dataset]]:
 
         Args:
             data_dir: holds the files.
-            fold: from 0 to `num_folds` - 1.
-            num_folds: the number of folds, which are stratified by class; at least 2, or 3 with "next_fold".
-            validation: "next_fold" for the fold after the test fold (the first after the last), a share between 0 and
-                1 of the other folds' graphs, stratified by class, or None for no validation split.
-            seed: the folds and the share are a function of the seed and the labels.
+            fold, num_folds, validation, seed: see `fold_indices`.
             max_degree: the largest category where nodes have no features and get their degrees as categories.
             node_attributes: whether the features are the continuous attributes, followed by one column for each label
                 of nodes, instead of the labels as categories.
@@ -66,42 +58,11 @@ def tu_reader(name: str) -> Callable[..., dict[str, Dataset]]:
         require_integer("max_degree", max_degree, 1)
         files, read_files, class_names = _source(name, data_dir)
         options = {"max_degree": max_degree, "node_attributes": bool(node_attributes)}
-        graphs = read_files(files, **options)
-        parts = fold_indices(graphs.y, fold, num_folds, validation, seed)
+        splits = {"fold": fold, "num_folds": num_folds, "validation": validation, "seed": seed}
         # Replace hyphens, as the name of a split must not have one.
-        rows = packed_rows(read_files, name.replace("-", "_"), _features(graphs, class_names), files, options=options)
-        return {split: rows.select(part) for split, part in parts.items()}
+        return split_packed(read_files, name.replace("-", "_"), files, class_names, options, splits)
 
     return read
-
-
-def fold_indices(
-    labels: ArrayLike, fold: int, num_folds: int, validation: str | float | None, seed: int
-) -> dict[str, NDArray[np.int64]]:
-    """The row numbers of each split in ascending order; see the reader.
-
-    Args:
-        labels: (n,) class ids.
-        fold, num_folds, validation, seed: options of the reader.
-
-    Raises:
-        ValueError: for an option out of range.
-    """
-    folds = stratified_folds(labels, num_folds, seed)
-    if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < num_folds:
-        raise ValueError(f"fold must be an integer from 0 to num_folds - 1 = {num_folds - 1}; got {fold!r}.")
-    test, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-    if validation is None:
-        return {"train": others, "test": test}
-    if validation == "next_fold":
-        if num_folds < 3:
-            raise ValueError('num_folds must be at least 3 for validation "next_fold", or none is left for training.')
-        held_out = folds[others] == (fold + 1) % num_folds
-        return {"train": others[~held_out], "validation": others[held_out], "test": test}
-    if isinstance(validation, bool) or not isinstance(validation, float) or not 0 < validation < 1:
-        raise ValueError(f'validation must be "next_fold", a fraction between 0 and 1 or None; got {validation!r}.')
-    larger, smaller = stratified_indices(np.asarray(labels)[others], validation, seed)
-    return {"train": others[larger], "validation": others[smaller], "test": test}
 
 
 def _source(name: str, data_dir: str | os.PathLike[str] | None) -> tuple[list[Path], ReadPacked, list[str]]:
@@ -112,12 +73,8 @@ def _source(name: str, data_dir: str | os.PathLike[str] | None) -> tuple[list[Pa
     for parent in (Path(data_dir), Path(data_dir) / "tudatasets"):
         for folder in (parent / name, parent / name / "raw"):
             if (folder / f"{name}_A.txt").is_file():
-                files = [existing_file(folder / f"{name}_{part}.txt", layout) for part in ("A", "graph_indicator")]
-                files.append(existing_file(folder / f"{name}_graph_labels.txt", layout))
-                optional = [
-                    folder / f"{name}_{part}.txt" for part in ("node_labels", "node_attributes", "edge_labels")
-                ]
-                return [*files, *filter(Path.is_file, optional)], read_tu_texts, read_tu_class_names(files[2])
+                files = tu_files(folder, name, layout)
+                return files, read_tu_texts, read_tu_class_names(files)
     path = existing_file(Path(data_dir) / "tudatasets" / f"{name.replace('-', '')}.npz", layout)
     labels = read_archive(path, ("label",))["label"]
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0:
@@ -151,13 +108,3 @@ def with_degrees(graphs: PackedGraphs, max_degree: int) -> PackedGraphs:
     start = np.repeat(graphs.node_offset[:-1], np.diff(graphs.edge_offset))
     degrees = degree_features(graphs.edge_index + start, len(graphs.node_feat), max_degree)
     return graphs._replace(node_feat=degrees)
-
-
-def _features(graphs: PackedGraphs, class_names: list[str]) -> Any:
-    datasets = import_optional("datasets", "graphs")
-
-    def table(array: Any) -> tuple[int, str]:
-        return array.shape[1], str(array.dtype)
-
-    edges = None if graphs.edge_attr is None else table(graphs.edge_attr)
-    return graph_features(datasets.ClassLabel(names=class_names), table(graphs.node_feat), edges)

@@ -10,6 +10,8 @@ from .node_csv import OPTIONS as NODE_OPTIONS
 from .node_csv import node_csv_reader
 from .smiles_files import OPTIONS as SMILES_OPTIONS
 from .smiles_files import read_smiles_files, smiles_target_names
+from .tudataset import OPTIONS as TU_OPTIONS
+from .tudataset import read_tudataset
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -19,6 +21,7 @@ GRAPH_READERS: dict[str, ReaderEntry] = {
     "ogbn_arxiv": ReaderEntry(node_csv_reader("ogbn_arxiv", "arxiv"), NODE_OPTIONS),
     "ogbn_products": ReaderEntry(node_csv_reader("ogbn_products", "products"), NODE_OPTIONS),
     "smiles_files": ReaderEntry(read_smiles_files, SMILES_OPTIONS, smiles_target_names, is_molecular=True),
+    "tudataset": ReaderEntry(read_tudataset, TU_OPTIONS),
 }
 
 
@@ -27,8 +30,8 @@ def load_graph_dataset(name: str, data_dir: str | os.PathLike[str] | None = None
 
     Args:
         name: one of `GRAPH_READERS`; docs/graph_data.md lists them with their layouts.
-        data_dir: folder that holds one folder for each data set; for "node_csv" and "smiles_files", the folder itself;
-            "smiles_files" may be a single file.
+        data_dir: folder that holds one folder for each data set; for "node_csv", "smiles_files" and "tudataset", the
+            folder itself; "smiles_files" may be a single file.
         options: what the reader of this data set accepts, see there.
 
     Returns:

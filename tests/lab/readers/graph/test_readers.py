@@ -5,8 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from lab.readers.graph.folds import stratified_folds
-from lab.readers.graph.tudatasets import fold_indices
+from modeling_sft.data.graph.folds import fold_indices, stratified_folds
 from modeling_sft.data.graph.readers import GRAPH_READERS, load_graph_dataset
 from paths import ROOT
 
@@ -203,10 +202,11 @@ def test_degrees_stand_for_absent_labels(tmp_path):
     ("changes", "match"),
     [
         ({"A": "1, 4\n"}, "A.txt is damaged.*row 0 .*joins two graphs"),
+        ({"A": "1, 2\n1, 7\n"}, "A.txt is damaged.*row 1 .*between 1 and 6"),
         ({"A": "1, 7\n"}, "A.txt is damaged.*between 1 and 6"),
         ({"A": "1, 2, 3\n"}, "A.txt is damaged.*3 numbers"),
         ({"A": "1, x\n"}, "A.txt is damaged.*no table of numbers"),
-        ({"graph_indicator": "1\n2\n1\n2\n2\n3\n"}, "graph_indicator.txt is damaged.*do not increase"),
+        ({"graph_indicator": "1\n2\n1\n2\n2\n3\n"}, "graph_indicator.txt is damaged.*row 2 .*do not increase"),
         ({"graph_indicator": "1\n1\n1\n2\n2\n4\n"}, "graph_indicator.txt is damaged.*do not increase"),
         ({"graph_indicator": "1\n1\n1\n3\n3\n3\n"}, "graph 1 .*has no nodes"),
         ({"node_labels": "1\n"}, "node_labels.txt is damaged.*1 rows; expected 6"),

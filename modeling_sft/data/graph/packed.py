@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from modeling_sft.data.cache import cached_rows
-from modeling_sft.data.files import damaged
+from ..cache import cached_rows
+from ..files import damaged
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
