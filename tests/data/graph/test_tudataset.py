@@ -7,14 +7,15 @@ from modeling_sft.data.graph.folds import fold_indices
 from modeling_sft.data.graph.readers import load_graph_dataset
 
 FILES = {
-    "A": "1, 2\n2, 1\n3, 4\n4, 3\n6, 7\n",
+    # The edges of the last graph come first, and the third graph has none.
+    "A": "6, 7\n1, 2\n2, 1\n3, 4\n4, 3\n",
     "graph_indicator": "1\n1\n2\n2\n3\n4\n4\n",
     "graph_labels": "2\n1\n2\n1\n",
     "graph_attributes": "0.5, 1\n1.5, 2\n2.5, 3\n3.5, 4\n",
     "node_labels": "0\n1\n0\n1\n1\n0\n0\n",
     "node_attributes": "1.5\n2\n3\n4\n5\n6\n7\n",
-    "edge_labels": "3\n4\n3\n3\n3\n",
-    "edge_attributes": "1, 2\n3, 4\n5, 6\n7, 8\n9, 10\n",
+    "edge_labels": "3\n3\n4\n3\n3\n",
+    "edge_attributes": "9, 10\n1, 2\n3, 4\n5, 6\n7, 8\n",
 }
 
 
