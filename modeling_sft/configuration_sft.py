@@ -21,6 +21,9 @@ _LARGEST = {
 LARGEST_SIZE = 2**20
 # Scores are compared in steps of 2**-12, which noise so far below does not reorder; its inverse leaves float32.
 SMALLEST_NOISE = 1e-9
+# Special tokens and bytes of `byte_tokenizer`.
+NUM_BYTE_TOKENS = 260
+LARGEST_RADIUS = 64
 
 
 def _largest(value: Any) -> int:
@@ -204,6 +207,11 @@ class SFTEncoderConfig(PreTrainedConfig):
             self._check(field, getattr(self, field) >= least, f"use an integer of at least {least}.")
 
     @property
+    def num_context_counts(self) -> int:
+        """Width of the counts of neighbourhoods that classification heads see; 0 for none."""
+        return 0
+
+    @property
     def score_channels(self) -> int:
         """Query and key channels per head, d_s."""
         return self.score_head_dim or self.hidden_size // self.num_attention_heads
@@ -222,7 +230,48 @@ class SFTEncoderConfig(PreTrainedConfig):
 
 
 @strict
-class SFTConfig(SFTEncoderConfig):
+class SFTContextConfig(SFTEncoderConfig):
+    r"""The fields that sequences and graphs share beside those of [`SFTEncoderConfig`]. Not used alone.
+
+    Args:
+        context_hash_buckets: rows of the tables of context hashes, for each kind of neighbourhood; a power of two.
+        context_hash_dim: width of the tables that tell each token its neighbourhoods; 0 for none.
+        context_count_dim: width of the table that tells the classification heads which neighbourhoods a whole row has,
+            and how many of each; 0 for none.
+        context_hash_dropout: rate at which neighbourhoods are left out in training.
+        context_hash_seed: of the hashes; belongs to the weights.
+
+    The other arguments are those of [`SFTEncoderConfig`].
+    """
+
+    context_hash_buckets: int = 4096
+    context_hash_dim: int = 16
+    context_count_dim: int = 128
+    context_hash_dropout: float | int = 0.0
+    context_hash_seed: int = 0
+
+    @property
+    def num_context_kinds(self) -> int:
+        """Kinds of neighbourhoods that are hashed."""
+        return 0
+
+    @property
+    def num_context_counts(self) -> int:
+        """Width of the counts of neighbourhoods that classification heads see; 0 for none."""
+        return self.context_count_dim if self.num_context_kinds else 0
+
+    def validate_architecture(self) -> None:
+        """Check ranges and combinations of fields; runs whenever a configuration is made."""
+        super().validate_architecture()
+        size = self.context_hash_buckets
+        self._check("context_hash_buckets", size >= 2 and size & (size - 1) == 0, "use a power of two of at least 2.")
+        self._check_least(0, "context_hash_dim", "context_count_dim", "context_hash_seed")
+        fits = 0 <= self.context_hash_dropout < 1
+        self._check("context_hash_dropout", fits, "use a probability, at least 0 and below 1.")
+
+
+@strict
+class SFTConfig(SFTContextConfig):
     r"""Configuration of SFT for sequences: text, bytes, pixels, signals.
 
     Args:
@@ -237,8 +286,10 @@ class SFTConfig(SFTEncoderConfig):
         local_mixing_size: width of the depthwise convolution of each layer.
         pad_token_id: the token whose embedding stays zero.
         tie_word_embeddings: lets masked language models share the weights of token embeddings and output layer.
+        context_hash_sizes: lengths of the runs of tokens that are hashed, each ending at a token; `None` for none.
+        context_hash_words: hashes words as well, and pairs of words; for the token ids of [`byte_tokenizer`].
 
-    The other arguments are those of [`SFTEncoderConfig`].
+    The other arguments are those of [`SFTContextConfig`].
 
     Example:
     ```python
@@ -257,7 +308,7 @@ class SFTConfig(SFTEncoderConfig):
         *("QuestionAnswering", "SequencePairClassification"),
     )
 
-    vocab_size: int = 260
+    vocab_size: int = NUM_BYTE_TOKENS
     num_input_features: int = 0
     type_vocab_size: int = 0
     position_embedding: Literal["sinusoidal", "learned", "none"] = "sinusoidal"
@@ -265,6 +316,13 @@ class SFTConfig(SFTEncoderConfig):
     relation: bool = False
     pad_token_id: int | None = 0
     tie_word_embeddings: bool = True
+    context_hash_sizes: list[int] | None = None
+    context_hash_words: bool = False
+
+    @property
+    def num_context_kinds(self) -> int:
+        """Kinds of neighbourhoods that are hashed."""
+        return len(self.context_hash_sizes or ()) + 2 * self.context_hash_words
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.vocab_size == 0:
@@ -287,10 +345,17 @@ class SFTConfig(SFTEncoderConfig):
         self._check("max_position_embeddings", fits, 'set the largest length for `position_embedding="learned"`.')
         fits = padding is None or self.vocab_size == 0 or 0 <= padding < self.vocab_size
         self._check("pad_token_id", fits, f"use None or a token id below `vocab_size` ({self.vocab_size}).")
+        fits = all(size >= 1 for size in self.context_hash_sizes or ())
+        self._check("context_hash_sizes", fits, "use None, or a list of lengths of at least 1.")
+        fits = self.vocab_size > 0 or not self.num_context_kinds
+        self._check("vocab_size", fits, "context hashes are of token ids; set the size of their vocabulary.")
+        fits = not self.context_hash_words or self.vocab_size == NUM_BYTE_TOKENS
+        remedy = f"words are found in the {NUM_BYTE_TOKENS} token ids of `byte_tokenizer`; use `context_hash_sizes`."
+        self._check("context_hash_words", fits, remedy)
 
 
 @strict
-class SFTGraphConfig(SFTEncoderConfig):
+class SFTGraphConfig(SFTContextConfig):
     r"""Configuration of SFT for graphs.
 
     Args:
@@ -301,8 +366,10 @@ class SFTGraphConfig(SFTEncoderConfig):
         num_node_encodings: numbers per node that say where it lies in its graph (random-walk or Laplacian encodings).
         target_mean, target_scale: means and standard deviations of regression targets; the loss is computed on
             normalised targets, and logits are in the targets' own units.
+        context_hash_radius: of the largest ball of nodes and edges, known by their categories, that is hashed around
+            each node; `None` for none.
 
-    The other arguments are those of [`SFTEncoderConfig`]; `local_mixing_size` is not used.
+    The other arguments are those of [`SFTContextConfig`]; `local_mixing_size` is not used.
 
     Example:
     ```python
@@ -328,6 +395,12 @@ class SFTGraphConfig(SFTEncoderConfig):
     num_node_encodings: int = 0
     target_mean: list[float] | None = None
     target_scale: list[float] | None = None
+    context_hash_radius: int | None = None
+
+    @property
+    def num_context_kinds(self) -> int:
+        """Kinds of neighbourhoods that are hashed."""
+        return 0 if self.context_hash_radius is None else self.context_hash_radius + 1
 
     @property
     def has_edge_features(self) -> bool:
@@ -348,6 +421,8 @@ class SFTGraphConfig(SFTEncoderConfig):
             and (mean is None or std is None or (len(mean) == len(std) == self.num_labels and min(std) > 0)),
             "set `target_mean` and `target_scale` together, one number per label, deviations above 0.",
         )
+        fits = self.context_hash_radius is None or 0 <= self.context_hash_radius <= LARGEST_RADIUS
+        self._check("context_hash_radius", fits, f"use None or an integer from 0 to {LARGEST_RADIUS}.")
 
 
 @strict
@@ -417,4 +492,4 @@ SFTConfig._auto_class = "AutoConfig"
 SFTGraphConfig._auto_class = "AutoConfig"
 SFTPointCloudConfig._auto_class = "AutoConfig"
 
-__all__ = ["SFTConfig", "SFTEncoderConfig", "SFTGraphConfig", "SFTPointCloudConfig"]
+__all__ = ["SFTConfig", "SFTContextConfig", "SFTEncoderConfig", "SFTGraphConfig", "SFTPointCloudConfig"]

@@ -66,11 +66,21 @@ def full_product(factors: Mapping[str, Sequence[Any]] = FACTORS) -> list[Choice]
 COVERING = covering_array(FACTORS | EXTRA_FACTORS, strength=3)
 # Sequences repeat what all modalities share on fewer rows: all pairs, and all triples in the full tier.
 SEQUENCE_FACTORS = (
-    FACTORS | EXTRA_FACTORS | {"local_mixing": (True, False), "position_embedding": ("sinusoidal", "learned", "none")}
+    FACTORS
+    | EXTRA_FACTORS
+    | {
+        "local_mixing": (True, False),
+        "position_embedding": ("sinusoidal", "learned", "none"),
+        "context_hash_sizes": (None, (1, 3)),
+    }
 )
 SEQUENCE_COVERING = covering_array(SEQUENCE_FACTORS)
 # So do graphs.
-GRAPH_FACTORS = FACTORS | EXTRA_FACTORS | {"local_mixing": (True, False), "edge_vocab_sizes": ((4, 3), None)}
+GRAPH_FACTORS = (
+    FACTORS
+    | EXTRA_FACTORS
+    | {"local_mixing": (True, False), "edge_vocab_sizes": ((4, 3), None), "context_hash_radius": (None, 2)}
+)
 GRAPH_COVERING = covering_array(GRAPH_FACTORS)
 
 
@@ -124,6 +134,8 @@ TINY: Choice = {
     "residual_scale_init": 1.0,
     "num_labels": 5,
 }
+# Few rows, so that some neighbourhoods share one.
+SMALL_TABLES: Choice = {"context_hash_buckets": 64, "context_hash_dim": 6, "context_count_dim": 10}
 
 
 def tiny_config(**changes: Any) -> SFTPointCloudConfig:
@@ -134,12 +146,14 @@ def tiny_config(**changes: Any) -> SFTPointCloudConfig:
 def tiny_sequence_config(**changes: Any) -> SFTConfig:
     """As `tiny_config`, for sequences: 23 token ids, 2 token types, relation on."""
     fields: Choice = {"vocab_size": 23, "type_vocab_size": 2, "max_position_embeddings": 80, "relation": True}
-    return SFTConfig(**(TINY | fields | changes))
+    fields |= SMALL_TABLES | changes
+    sizes = fields.pop("context_hash_sizes", None)
+    return SFTConfig(**(TINY | fields), context_hash_sizes=None if sizes is None else list(sizes))
 
 
 def tiny_graph_config(**changes: Any) -> SFTGraphConfig:
     """As `tiny_config`, for graphs: two categories and two numbers per node, two categories per edge."""
     fields: Choice = {"node_vocab_sizes": [5, 3], "num_node_features": 2, "num_node_encodings": 3}
-    fields |= {"edge_vocab_sizes": (4, 3)} | changes
+    fields |= {"edge_vocab_sizes": (4, 3)} | SMALL_TABLES | changes
     edges = fields.pop("edge_vocab_sizes")
     return SFTGraphConfig(**(TINY | fields), edge_vocab_sizes=None if edges is None else list(edges))

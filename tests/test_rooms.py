@@ -110,6 +110,6 @@ def test_the_wheel_and_the_repository_stay_small() -> None:
     def lines(*names: str) -> int:
         return sum(len(path.read_text().splitlines()) for name in names for path in (ROOT / name).rglob("*.py"))
 
-    assert lines("modeling_sft") < 20_000
-    assert lines("modeling_sft", "lab", "scripts", "tests") < 60_000
+    assert lines("modeling_sft") < 21_000
+    assert lines("modeling_sft", "lab", "scripts", "tests") < 61_000
     assert not list((ROOT / "model_cards").rglob("*.py"))

@@ -3,7 +3,7 @@
 Both take embeddings: tokens and continuous features are embedded outside, in the same way for all encoders.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,7 @@ class SequenceBaselineConfig(PreTrainedConfig):
     """
 
     model_type = "sequence_baseline"
+    num_context_counts: ClassVar[int] = 0
 
     vocab_size: int = 260
     num_input_features: int = 0

@@ -1,11 +1,14 @@
 """Readouts that the models of all modalities share: from token states to logits."""
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from ..configuration_sft import SFTEncoderConfig
+from ..configuration_sft import SFTContextConfig, SFTEncoderConfig
 from ..nn.initialization import unit_variance_linear
+from .context_hashes import ContextHashes, SFTContextCounts
 from .losses import classification_loss, share_of_step, token_classification_loss
 from .outputs import SFTClassifierOutput, SFTModelOutput
 
@@ -38,7 +41,11 @@ class SFTPooling(nn.Module):
 
 
 class SFTClassificationHead(nn.Module):
-    """Pooling, then two linear layers with the configuration's activation between them."""
+    """Pooling, then two linear layers with the configuration's activation between them.
+
+    Counts of neighbourhoods, of models that have them, enter the logits by linear maps of the counts and of their
+    activations: a linear model of bags of neighbourhoods is a special case (docs/design.md, section 6).
+    """
 
     labels_tokens = False
 
@@ -49,11 +56,24 @@ class SFTClassificationHead(nn.Module):
         self.activation = ACT2FN[config.hidden_act]
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.out_proj = nn.Linear(config.hidden_size, int(config.num_labels or 0))
+        self.counts: Any = None
+        if config.num_context_counts:
+            self.counts = SFTContextCounts(cast(SFTContextConfig, config))
+            width = 2 * num_vectors * config.num_context_counts
+            self.counts_proj = nn.Linear(width, int(config.num_labels or 0), bias=False)
 
-    def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
-        """Map token states `(B, N, D)` to logits `(B, num_labels)`."""
-        pooled = self.dropout(self.pooling(hidden_states, mask))
-        return self.out_proj(self.dropout(self.activation(self.dense(pooled))))
+    def forward(self, hidden_states: Tensor, mask: Tensor, context_hashes: ContextHashes | None = None) -> Tensor:
+        """Map token states `(B, N, D)`, and the neighbourhoods of tokens, to logits `(B, num_labels)`."""
+        pooled = self._per_row(self.dropout(self.pooling(hidden_states, mask)))
+        logits = self.out_proj(self.dropout(self.activation(self.dense(pooled))))
+        if self.counts is None or context_hashes is None:
+            return logits
+        counts = self._per_row(self.counts(context_hashes))
+        return logits + self.counts_proj(self.dropout(torch.cat([counts, self.activation(counts)], dim=-1)))
+
+    def _per_row(self, vectors: Tensor) -> Tensor:
+        """What the logits of a row are computed from, `(B, num_vectors * D)`, given a vector `(B, D)` of each row."""
+        return vectors
 
 
 class SFTSegmentationHead(nn.Module):
@@ -114,7 +134,8 @@ def answer(
     Raises:
         ValueError: the labels' shape or values do not fit.
     """
-    logits = head(outputs.last_hidden_state, mask)
+    hashes = () if head.labels_tokens else (outputs.context_hashes,)
+    logits = head(outputs.last_hidden_state, mask, *hashes)
     loss = None
     if labels is not None:
         if head.labels_tokens:

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from transformers.utils import ModelOutput
 
+from .context_hashes import ContextHashes
+
 
 @dataclass
 class SFTModelOutput(ModelOutput):
@@ -19,6 +21,7 @@ class SFTModelOutput(ModelOutput):
         sampled_tokens: with `output_sampled_tokens`, each layer's sampled indices, long `(B, S, K)` each, S being 1 or
             H; -1 in unused slots, N + e for extra token e.
         importance_scores: with `output_importance_scores`, each layer's importance logits, `(B, N, S)` each.
+        context_hashes: ids of the neighbourhoods of tokens, in models that hash them.
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -26,6 +29,7 @@ class SFTModelOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
     sampled_tokens: tuple[torch.Tensor, ...] | None = None
     importance_scores: tuple[torch.Tensor, ...] | None = None
+    context_hashes: ContextHashes | None = None
 
 
 @dataclass

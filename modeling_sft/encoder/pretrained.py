@@ -29,6 +29,7 @@ from ..hub.values import require_integer
 from ..nn.initialization import start_with_unit_variance
 from ..sampling.sample import Selector
 from ..sampling.sampler import SFTSampler
+from .context_hashes import SFTContextCounts
 from .encoder import SFTLayer
 
 # The keywords of a call that models take beside their signature. Trainer counts labels, programs for models of all
@@ -86,6 +87,9 @@ class SFTPreTrainedModel(PreTrainedModel):
             # Zero on both: with softplus shifted to 1, the relation starts as the identity.
             initialization.zeros_(module.scale_weight)
             initialization.zeros_(module.bias_weight)
+        elif isinstance(module, SFTContextCounts):
+            # Close to 0: neighbourhoods never seen in training then add little at inference.
+            initialization.normal_(module.weight, mean=0.0, std=0.02)
         elif isinstance(module, SFTLayer):
             initialization.constant_(module.residual_scale, self.config.residual_scale_init)
 

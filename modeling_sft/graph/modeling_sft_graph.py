@@ -8,6 +8,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration_sft import SFTGraphConfig
+from ..encoder.context_hashes import SFTContextEmbedding
 from ..encoder.encoder import SFTEncoder
 from ..encoder.heads import SFTClassificationHead, SFTTokenHead, answer
 from ..encoder.losses import classification_loss, link_loss, share_of_step
@@ -17,6 +18,7 @@ from ..hub.arguments import refuses_unknown_arguments
 from ..nn.checks import can_check_values, check_finite, check_range, check_shape, resolve_mask
 from ..nn.initialization import unit_variance_linear
 from ..nn.norms import build_norm
+from .context_hashes import graph_hashes
 from .features import SFTFeatureEmbedding, check_features
 from .local_mixing import SFTMessagePassing
 from .relation import GraphEdges, SFTGraphRelation
@@ -48,11 +50,18 @@ class SFTGraphEmbeddings(nn.Module):
         self.norm = build_norm(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, node_features: Tensor, node_encodings: Tensor | None, mask: Tensor) -> Tensor:
-        """Embed checked features and encodings of the nodes of a batch: `(B, N, D)`."""
-        states: Any = 0.0
+    def forward(
+        self, node_features: Tensor, node_encodings: Tensor | None, context: Tensor | None, mask: Tensor
+    ) -> Tensor:
+        """Embed checked features and encodings of the nodes of a batch, and their neighbourhoods: `(B, N, D)`.
+
+        Args:
+            node_features, node_encodings, mask: as in [`SFTGraphModel`].
+            context: `(B, N, D)`, states of the neighbourhoods, or `None`.
+        """
+        states: Any = 0.0 if context is None else context
         if self.nodes is not None:
-            states = self.nodes(node_features)
+            states = states + self.nodes(node_features)
         if self.encoding_proj is not None and node_encodings is not None:
             node_encodings = node_encodings.masked_fill(~mask[..., None], 0.0)
             states = states + self.encoding_proj(node_encodings.to(self.encoding_proj.weight.dtype))
@@ -71,6 +80,9 @@ class SFTGraphModel(SFTGraphPreTrainedModel):
     def __init__(self, config: SFTGraphConfig):
         super().__init__(config)
         self.embeddings = SFTGraphEmbeddings(config)
+        self.context_embedding = None
+        if config.num_context_kinds and config.context_hash_dim:
+            self.context_embedding = SFTContextEmbedding(config)
         self.encoder = SFTEncoder(config, relation=self.relation_class, mixing=SFTMessagePassing)
         self.post_init()
 
@@ -111,10 +123,12 @@ class SFTGraphModel(SFTGraphPreTrainedModel):
         node_features = check_features("node_features", node_features, mask, sizes, numbers)
         self._check_encodings(node_encodings, mask)
         edges = self._edges(edge_index, edge_features, edge_mask, mask)
-        hidden_states = self.embeddings(node_features, node_encodings, mask)
+        hashes = graph_hashes(node_features, mask, edges, self.config) if self.config.num_context_kinds else None
+        context = None if self.context_embedding is None else self.context_embedding(hashes)
+        hidden_states = self.embeddings(node_features, node_encodings, context, mask)
         output_attentions = bool(kwargs.get("output_attentions", self.config.output_attentions))
         hidden_states = self.encoder(hidden_states, mask, edges, output_attentions)
-        return SFTModelOutput(last_hidden_state=hidden_states)
+        return SFTModelOutput(last_hidden_state=hidden_states, context_hashes=hashes)
 
     def _check_encodings(self, node_encodings: Tensor | None, mask: Tensor) -> None:
         width = self.config.num_node_encodings
@@ -236,7 +250,7 @@ class SFTForGraphClassification(SFTGraphLabelModel):
     ) -> SFTClassifierOutput:
         if self.config.target_mean is None or self.config.target_scale is None:
             return super()._answer(outputs, mask, labels, num_items_in_batch)
-        logits = self.classifier(outputs.last_hidden_state, mask)
+        logits = self.classifier(outputs.last_hidden_state, mask, outputs.context_hashes)
         # Units of targets need more digits than half precision has.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         mean, scale = logits.new_tensor(self.config.target_mean), logits.new_tensor(self.config.target_scale)

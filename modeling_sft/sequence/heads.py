@@ -58,13 +58,14 @@ def join_pairs(
 
 
 class SFTPairClassificationHead(SFTClassificationHead):
-    """Classifies two rows u and v, pooled each by itself, from u, v, their product and their difference."""
+    """Classifies two rows u and v, pooled each by itself, from u, v, their product and their difference.
+
+    Its inputs are those of `2 B` rows, as [`join_pairs`] orders them, its logits `(B, num_labels)`.
+    """
 
     def __init__(self, config: SFTConfig):
         super().__init__(config, num_vectors=4)
 
-    def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
-        """Map the states `(2 B, N, D)` of pairs, as [`join_pairs`] orders them, to logits `(B, num_labels)`."""
-        first, second = self.dropout(self.pooling(hidden_states, mask)).unflatten(0, (-1, 2)).unbind(1)
-        pair = torch.cat([first, second, first * second, first - second], dim=-1)
-        return self.out_proj(self.dropout(self.activation(self.dense(pair))))
+    def _per_row(self, vectors: Tensor) -> Tensor:
+        first, second = vectors.unflatten(0, (-1, 2)).unbind(1)
+        return torch.cat([first, second, first * second, first - second], dim=-1)

@@ -8,6 +8,7 @@ from transformers.utils.generic import can_return_tuple, maybe_autocast, merge_w
 from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration_sft import SFTConfig
+from ..encoder.context_hashes import ContextHashes, SFTContextEmbedding
 from ..encoder.encoder import SFTEncoder
 from ..encoder.heads import SFTClassificationHead, SFTTokenHead, answer
 from ..encoder.losses import class_loss, share_of_step
@@ -17,6 +18,7 @@ from ..hub.arguments import refuses_unknown_arguments
 from ..nn.checks import can_check_values, check_finite, check_range, check_shape, resolve_mask
 from ..nn.initialization import unit_variance, unit_variance_linear
 from ..nn.norms import build_norm
+from .context_hashes import sequence_hashes
 from .heads import SFTMaskedLMHead, SFTPairClassificationHead, join_pairs
 from .local_mixing import SFTConvolutionMixing
 from .relation import SequencePositions, SFTSequenceRelation
@@ -95,6 +97,9 @@ class SFTModel(SFTSequencePreTrainedModel):
     def __init__(self, config: SFTConfig):
         super().__init__(config)
         self.embeddings = SFTEmbeddings(config)
+        self.context_embedding = None
+        if config.num_context_kinds and config.context_hash_dim:
+            self.context_embedding = SFTContextEmbedding(config)
         self.encoder = SFTEncoder(config, relation=self.relation_class, mixing=SFTConvolutionMixing)
         self.post_init()
 
@@ -131,6 +136,9 @@ class SFTModel(SFTSequencePreTrainedModel):
         inputs = self._the_input(input_ids=input_ids, inputs_embeds=inputs_embeds, input_features=input_features)
         mask = resolve_mask(attention_mask, inputs)
         states = self._embed(input_ids, inputs_embeds, input_features, mask)
+        hashes = self._hash_context(input_ids, mask)
+        if self.context_embedding is not None and hashes is not None:
+            states = states + self.context_embedding(hashes)
         if position_ids is None:
             position_ids = (mask.long().cumsum(1) - 1).clamp(min=0)
             span = mask.shape[1] - 1
@@ -142,7 +150,7 @@ class SFTModel(SFTSequencePreTrainedModel):
         output_attentions = bool(kwargs.get("output_attentions", self.config.output_attentions))
         positions = SequencePositions(position_ids, span) if self.config.relation else None
         hidden_states = self.encoder(hidden_states, mask, positions, output_attentions)
-        return SFTModelOutput(last_hidden_state=hidden_states)
+        return SFTModelOutput(last_hidden_state=hidden_states, context_hashes=hashes)
 
     @staticmethod
     def _the_input(**inputs: Tensor | None) -> Tensor:
@@ -184,6 +192,16 @@ class SFTModel(SFTSequencePreTrainedModel):
         check_finite("input_features", input_features, mask)
         input_features = input_features.masked_fill(padding[..., None], 0.0)
         return self.embeddings.feature_proj(input_features.to(self.embeddings.feature_proj.weight.dtype))
+
+    def _hash_context(self, input_ids: Tensor | None, mask: Tensor) -> ContextHashes | None:
+        """The neighbourhoods of checked token ids, if the model hashes them."""
+        config = self.config
+        if not config.num_context_kinds:
+            return None
+        if input_ids is None:
+            raise ValueError("This model hashes neighbourhoods of token ids: pass `input_ids`.")
+        sizes, words = config.context_hash_sizes or [], config.context_hash_words
+        return sequence_hashes(input_ids, mask, sizes, words, config.context_hash_seed)
 
     def _check_positions(self, position_ids: Tensor, mask: Tensor) -> tuple[Tensor, int]:
         """Given positions, and the largest difference of two in a row; padding gets the smallest of its row."""

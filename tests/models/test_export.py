@@ -20,7 +20,7 @@ from modeling_sft.sampling import selection
 from modeling_sft.sampling.selection import systematic_selection
 from random_clouds import Batch, random_batch
 from random_graphs import BY_EDGE, random_graphs
-from tiny_models import build, build_graph
+from tiny_models import build, build_graph, build_sequence
 
 EXAMPLE = (20, 13)
 # Fewer points than the 7 sampled tokens, a single point, odd numbers, one cloud, several clouds.
@@ -317,8 +317,9 @@ def without_edges(inputs: Batch) -> Batch:
         pytest.param({}, marks=pytest.mark.slow),
         pytest.param({"sampling_scope": "head", "num_extra_tokens": 2}, marks=pytest.mark.slow),
         pytest.param({"norm_type": "batch", "local_mixing": False}, marks=pytest.mark.slow),
+        pytest.param({"context_hash_radius": 2}, marks=pytest.mark.slow),
     ],
-    ids=["default", "head", "batch norm"],
+    ids=["default", "head", "batch norm", "context hashes"],
 )
 def test_an_exported_graph_model_takes_other_batches_nodes_and_edges(changes: dict[str, Any]) -> None:
     model = build_graph(num_hidden_layers=1, **changes)
@@ -332,11 +333,12 @@ def test_an_exported_graph_model_takes_other_batches_nodes_and_edges(changes: di
 
 
 @pytest.mark.slow
-def test_onnx_runs_a_graph_model_with_the_same_logits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("radius", [None, 2], ids=["plain", "context hashes"])
+def test_onnx_runs_a_graph_model_with_the_same_logits(radius: int | None, tmp_path: Path) -> None:
     for library in ("onnx", "onnxscript"):
         pytest.importorskip(library)
     onnxruntime = pytest.importorskip("onnxruntime")
-    model = build_graph(dtype=torch.float32, num_hidden_layers=1)
+    model = build_graph(dtype=torch.float32, num_hidden_layers=1, context_hash_radius=radius)
     inputs = graph_inputs_of(model, EXAMPLE)
     torch.onnx.export(
         model,
@@ -356,9 +358,9 @@ def test_onnx_runs_a_graph_model_with_the_same_logits(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["eager", "inductor"])
-def test_a_compiled_graph_model_does_not_recompile_for_other_shapes(backend: str) -> None:
-    model = build_graph(dtype=torch.float32, num_hidden_layers=1)
+@pytest.mark.parametrize(("backend", "radius"), [("eager", None), ("inductor", None), ("inductor", 2)])
+def test_a_compiled_graph_model_does_not_recompile_for_other_shapes(backend: str, radius: int | None) -> None:
+    model = build_graph(dtype=torch.float32, num_hidden_layers=1, context_hash_radius=radius)
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=backend)
     # The first batch has 5 graphs: the compiler takes sizes that are equal there, such as numbers of columns, for one.
     for sizes in ((20, 13, 9, 4, 1), (9, 7, 30), (5, 2), (64, 63, 7, 1)):
@@ -369,8 +371,9 @@ def test_a_compiled_graph_model_does_not_recompile_for_other_shapes(backend: str
 
 
 @pytest.mark.slow
-def test_a_compiled_training_step_on_graphs_has_the_same_gradients() -> None:
-    model = build_graph(num_hidden_layers=1, training=True, sampling_noise=0.0)
+@pytest.mark.parametrize("radius", [None, 2], ids=["plain", "context hashes"])
+def test_a_compiled_training_step_on_graphs_has_the_same_gradients(radius: int | None) -> None:
+    model = build_graph(num_hidden_layers=1, training=True, sampling_noise=0.0, context_hash_radius=radius)
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
     for sizes in ((20, 13), (9, 7, 30)):
         batch = graph_inputs_of(model, sizes) | {"labels": torch.arange(len(sizes))}
@@ -381,3 +384,53 @@ def test_a_compiled_training_step_on_graphs_has_the_same_gradients() -> None:
             gradients.append({name: p.grad for name, p in model.named_parameters()})
         for name, expected in gradients[0].items():
             torch.testing.assert_close(gradients[1][name], expected, rtol=1e-6, atol=1e-9, msg=f"{name} {sizes}")
+
+
+# Sequences, whose context hashes take words apart
+
+
+@pytest.fixture
+def text_model() -> Any:
+    hashes = {"context_hash_sizes": (1, 3), "context_hash_words": True, "vocab_size": 260}
+    return build_sequence(dtype=torch.float32, num_hidden_layers=1, **hashes)
+
+
+def texts(*sizes: int) -> Batch:
+    """Bytes of letters and spaces, with two tokens of padding."""
+    ids = torch.tensor([4 + byte for byte in b" abC'"])
+    generator = torch.Generator().manual_seed(0)
+    mask = (torch.arange(max(sizes) + 2) < torch.tensor(sizes)[:, None]).long()
+    return {"input_ids": ids[torch.randint(5, mask.shape, generator=generator)] * mask, "attention_mask": mask}
+
+
+@pytest.mark.slow
+def test_onnx_runs_a_model_of_texts_with_the_same_logits(text_model: Any, tmp_path: Path) -> None:
+    for library in ("onnx", "onnxscript"):
+        pytest.importorskip(library)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    inputs = texts(*EXAMPLE)
+    torch.onnx.export(
+        text_model,
+        kwargs=inputs,
+        dynamic_shapes={name: {0: Dim("batch"), 1: Dim("tokens")} for name in inputs},
+        input_names=[*inputs],
+        output_names=["logits"],
+        dynamo=True,
+        verbose=False,
+    ).save(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    for sizes in SIZES:
+        inputs = texts(*sizes)
+        (logits,) = session.run(["logits"], {name: x.numpy() for name, x in inputs.items()})
+        with torch.no_grad():
+            np.testing.assert_allclose(logits, text_model(**inputs).logits, rtol=0, atol=1e-4, err_msg=str(sizes))
+
+
+@pytest.mark.slow
+def test_a_compiled_model_of_texts_does_not_recompile_for_other_shapes(text_model: Any) -> None:
+    compiled = torch.compile(text_model, fullgraph=True, dynamic=True, backend="inductor")
+    for sizes in ((20, 13, 9), (9, 7), (64, 63, 7, 1)):
+        with torch.no_grad():
+            found, expected = compiled(**texts(*sizes)).logits, text_model(**texts(*sizes)).logits
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert counters["stats"]["unique_graphs"] == 1

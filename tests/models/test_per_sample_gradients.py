@@ -32,9 +32,17 @@ def graph(**choice: Any) -> Made:
     return build_graph(SFTForGraphClassification, **choice), pad([random_graph(7, seed=i) for i in range(3)], 9)
 
 
+def hashed_sequence(**choice: Any) -> Made:
+    return sequence(context_hash_sizes=(1, 2), **choice)
+
+
+def hashed_graph(**choice: Any) -> Made:
+    return graph(context_hash_radius=1, **choice)
+
+
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("choice", [{"sampling_noise": 0.5}, {"num_extra_tokens": 2, "sampling_noise": 0.0}], ids=str)
-@pytest.mark.parametrize("kind", [cloud, sequence, graph])
+@pytest.mark.parametrize("kind", [cloud, sequence, graph, hashed_sequence, hashed_graph])
 def test_they_equal_those_of_one_sample_after_the_other(kind: Callable[..., Made], choice: dict[str, Any]) -> None:
     model, batch = kind(**choice)
     model.set_attn_implementation("eager")

@@ -1,0 +1,72 @@
+"""Embeddings and counts of neighbourhoods, against loops over the tokens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from configurations import tiny_sequence_config
+from modeling_sft.encoder.context_hashes import ContextHashes, SFTContextCounts, SFTContextEmbedding
+from modeling_sft.nn.hashing import buckets, mix
+
+STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+
+
+def build(cls: Any, **changes: Any) -> Any:
+    torch.manual_seed(0)
+    module = cls(tiny_sequence_config(context_hash_sizes=[1, 2], **changes)).double().eval()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter)
+    return module
+
+
+def draw(length: int = 60, rows: int = 3) -> ContextHashes:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(-3, 4, (rows, length, 2), generator=generator)
+    present, counted = (torch.rand(rows, length, 2, generator=generator) < 0.8 for _ in range(2))
+    return ContextHashes(ids, present, present & counted)
+
+
+def table_row(module: Any, ids: Tensor, kind: int) -> int:
+    return kind * module.num_buckets + int(buckets(ids, module.num_buckets))
+
+
+def test_a_token_gets_the_sum_of_its_rows() -> None:
+    module, hashes = build(SFTContextEmbedding), draw()
+    states = torch.zeros(3, 60, module.table.embedding_dim, dtype=torch.float64)
+    for row, place, kind in hashes.present.nonzero().tolist():
+        states[row, place] += module.table.weight[table_row(module, hashes.ids[row, place, kind], kind)]
+    torch.testing.assert_close(module(hashes), module.proj(states / 2**0.5), rtol=0, atol=1e-12)
+
+
+def test_occurrences_add_rows_step_by_step() -> None:
+    module, hashes = build(SFTContextCounts), draw()
+    found = module.bag(hashes)
+    for row in range(3):
+        total = torch.zeros_like(found[row])
+        for kind in range(2):
+            counts = Counter(hashes.ids[row, hashes.counted[row, :, kind], kind].tolist())
+            for number, count in counts.items():
+                for step in STEPS:
+                    if step <= count:
+                        ids = mix(torch.tensor(number) + mix(torch.tensor(step)))
+                        total += module.weight[table_row(module, ids, kind)]
+        torch.testing.assert_close(found[row], total, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cls", [SFTContextEmbedding, SFTContextCounts])
+def test_dropout_is_for_training_and_keeps_the_mean(cls: Any) -> None:
+    module, hashes = build(cls, context_hash_dropout=0.3), draw()
+    function = module if cls is SFTContextEmbedding else module.bag
+    expected = function(hashes)
+    assert torch.equal(function(hashes), expected)
+    module.train()
+    many = torch.stack([function(hashes) for _ in range(800)])
+    assert not torch.equal(many[0], many[1])
+    # Means of 800 draws, in units of their standard errors.
+    errors = (many.mean(0) - expected) / (many.std(0) / 800**0.5 + 1e-9)
+    assert errors.abs().max() < 6
