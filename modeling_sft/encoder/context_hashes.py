@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..configuration_sft import SFTContextConfig
-from ..nn.hashing import buckets, mix, occurrences
+from ..nn.hashing import buckets, occurrences, with_rank
 from ..nn.initialization import unit_variance, unit_variance_linear
 from ..nn.norms import NORMS
 
@@ -85,7 +85,7 @@ class SFTContextCounts(nn.Module):
         """The sums of the table's rows before they are normalised: `(B, context_count_dim)`."""
         ids, rank = occurrences(hashes.ids, hashes.counted)
         weights = F.dropout(_is_level(rank).to(self.weight.dtype), self.dropout, self.training)
-        rows = _table_rows(mix(ids + mix(rank)), self.num_buckets)
+        rows = _table_rows(with_rank(ids, rank), self.num_buckets)
         return F.embedding_bag(rows.flatten(1), self.weight, mode="sum", per_sample_weights=weights.flatten(1))
 
 

@@ -89,7 +89,7 @@ class SFTPreTrainedModel(PreTrainedModel):
             initialization.zeros_(module.bias_weight)
         elif isinstance(module, SFTContextCounts):
             # Close to 0: neighbourhoods never seen in training then add little at inference.
-            initialization.normal_(module.weight, mean=0.0, std=0.02)
+            initialization.normal_(module.weight, mean=0.0, std=0.001)
         elif isinstance(module, SFTLayer):
             initialization.constant_(module.residual_scale, self.config.residual_scale_init)
 

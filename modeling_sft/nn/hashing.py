@@ -5,15 +5,15 @@ exclusive ors, the hash of runs a polynomial whose factor is odd and so has an i
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Odd numbers without structure, as signed 64-bit integers.
 _FACTORS = (-7046029254386353131, -4417276706812531889, -7723592293110705685)
 POLYNOMIAL = -3750763034362895579
 """The factor of [`run_hashes`]; odd."""
-LENGTH_BITS = 31
-"""Rows have fewer than 2^31 tokens."""
 INVERSE_POLYNOMIAL = pow(POLYNOMIAL, -1, 2**64) - 2**64 * (pow(POLYNOMIAL, -1, 2**64) >= 2**63)
+_BLOCK = 1024
 
 
 def mix(x: Tensor, seed: int = 0) -> Tensor:
@@ -38,28 +38,40 @@ def run_hashes(tokens: Tensor, starts: Tensor) -> Tensor:
 
     Args:
         tokens: `(B, N)` long, already scattered by [`mix`].
-        starts: `(B, N)` long, the first place of the run that ends here; the next place stands for an empty run.
+        starts: `(B, N, S)` long, the first places of S runs that end here; the next place stands for an empty run.
 
     Returns:
-        `(B, N)` long.
+        `(B, N, S)` long.
     """
     length = tokens.shape[1]
     up, down = (_powers(factor, length, tokens.device) for factor in (POLYNOMIAL, INVERSE_POLYNOMIAL))
-    sums = (tokens * down).cumsum(1)
-    before = torch.where(starts > 0, sums.gather(1, (starts - 1).clamp(min=0, max=length - 1)), 0)
-    return (sums - before) * up
+    sums = F.pad((tokens * down).cumsum(1), (1, 0))
+    before = sums.gather(1, starts.flatten(1)).view_as(starts)
+    return (sums[:, 1:, None] - before) * up[:, None]
 
 
 def _powers(factor: int, count: int, device: torch.device) -> Tensor:
     """The powers of a factor from 0 to `count` - 1: `(count,)` long."""
     exponents = torch.arange(count, device=device)
+    # P^i = P^(i mod 1024) (P^1024)^(i div 1024): two short tables, and one product for each power.
+    low = _power(factor, torch.arange(_BLOCK, device=device))
+    high = _power(factor, _BLOCK * torch.arange(count // _BLOCK + 1, device=device))
+    return low[exponents % _BLOCK] * high[exponents // _BLOCK]
+
+
+def _power(factor: int, exponents: Tensor) -> Tensor:
+    """A factor to the powers of exponents below 2^31: one product for each binary digit."""
     powers = torch.ones_like(exponents)
-    # One product for each binary digit of the exponents; exporters have no running product.
-    for _ in range(LENGTH_BITS):
+    for _ in range(31):
         powers = powers * torch.where(exponents % 2 == 1, factor, 1)
         exponents = exponents // 2
         factor = (factor * factor + 2**63) % 2**64 - 2**63
     return powers
+
+
+def with_rank(ids: Tensor, rank: Tensor) -> Tensor:
+    """Ids of occurrences: of ids and of their ranks, as [`occurrences`] gives them."""
+    return mix(ids + rank * POLYNOMIAL)
 
 
 def last_place(flags: Tensor) -> Tensor:

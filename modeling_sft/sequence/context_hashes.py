@@ -30,21 +30,24 @@ def sequence_hashes(
     places = torch.arange(input_ids.shape[1], device=input_ids.device)
     first = mask.long().argmax(1, keepdim=True)
     tokens = mix(input_ids + 1, seed).masked_fill(~mask, 0)
-    ids = [run_hashes(tokens, torch.maximum(places - size + 1, first)) for size in sizes]
-    present = [mask] * len(sizes)
+    lengths = torch.tensor(sizes, dtype=torch.long, device=input_ids.device)
+    runs = run_hashes(tokens, torch.maximum(places[:, None] - lengths + 1, first[..., None]))
+    ids = [runs]
+    present = [mask[..., None].expand_as(runs)]
     counted = list(present)
     if words:
         letters = letters_of_bytes(input_ids).masked_fill(~mask, 0)
         in_word = letters > 0
         # The last place between words, and the last place within one.
         gap, end = last_place(~in_word), last_place(in_word)
-        word = run_hashes(mix(letters, seed), gap + 1)
+        word = run_hashes(mix(letters, seed), gap[..., None] + 1).squeeze(-1)
         previous_end = end.gather(1, gap.clamp(min=0)).masked_fill(gap < 0, -1)
         previous = word.gather(1, previous_end.clamp(min=0)).masked_fill(previous_end < 0, 0)
-        ids += [word, mix(previous, seed) + word]
-        present += [in_word, in_word]
-        counted += [in_word & ~F.pad(in_word[:, 1:], (0, 1))] * 2
-    return ContextHashes(mix(torch.stack(ids, -1)), torch.stack(present, -1), torch.stack(counted, -1))
+        ids.append(torch.stack([word, mix(previous, seed) + word], dim=-1))
+        is_end = in_word & ~F.pad(in_word[:, 1:], (0, 1))
+        present.append(in_word[..., None].expand_as(ids[-1]))
+        counted.append(is_end[..., None].expand_as(ids[-1]))
+    return ContextHashes(mix(torch.cat(ids, -1)), torch.cat(present, -1), torch.cat(counted, -1))
 
 
 def letters_of_bytes(input_ids: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from configurations import tiny_sequence_config
 from modeling_sft.encoder.context_hashes import ContextHashes, SFTContextCounts, SFTContextEmbedding
-from modeling_sft.nn.hashing import buckets, mix
+from modeling_sft.nn.hashing import buckets, with_rank
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
@@ -53,7 +53,7 @@ def test_occurrences_add_rows_step_by_step() -> None:
             for number, count in counts.items():
                 for step in STEPS:
                     if step <= count:
-                        ids = mix(torch.tensor(number) + mix(torch.tensor(step)))
+                        ids = with_rank(torch.tensor(number), torch.tensor(step))
                         total += module.weight[table_row(module, ids, kind)]
         torch.testing.assert_close(found[row], total, rtol=0, atol=1e-12)
 

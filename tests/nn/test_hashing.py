@@ -24,10 +24,18 @@ def wrapped(number: int) -> int:
 @given(st.lists(longs, min_size=1, max_size=20), st.lists(st.integers(0, 19), min_size=20, max_size=20))
 def test_run_hashes_are_polynomials(tokens: list[int], starts: list[int]) -> None:
     starts = [min(start, place + 1) for place, start in enumerate(starts[: len(tokens)])]
-    found = run_hashes(torch.tensor([tokens]), torch.tensor([starts]))[0].tolist()
+    found = run_hashes(torch.tensor([tokens]), torch.tensor([starts])[..., None])[0, :, 0].tolist()
     for place, start in enumerate(starts):
         run = range(start, place + 1)
         assert found[place] == wrapped(sum(tokens[j] * POLYNOMIAL ** (place - j) for j in run))
+
+
+def test_powers_of_long_rows_are_exact() -> None:
+    tokens = torch.zeros(1, 5000, dtype=torch.long)
+    tokens[0, 3] = 1
+    found = run_hashes(tokens, torch.zeros(1, 5000, 1, dtype=torch.long))[0, :, 0].tolist()
+    for place in (3, 4, 1026, 1027, 1028, 2051, 4999):
+        assert found[place] == wrapped(pow(POLYNOMIAL, place - 3, 2**64))
 
 
 @given(st.sets(longs, min_size=2, max_size=50), st.integers(0, 2**31))
@@ -63,6 +71,6 @@ def test_hashes_are_the_same_compiled() -> None:
     numbers = torch.tensor([[0, 1, -1, 2**40, -(2**63), 2**63 - 1]])
 
     def hashes(x: Tensor) -> Tensor:
-        return torch.cat([mix(x), buckets(x, 1024), run_hashes(x, torch.zeros_like(x))])
+        return torch.cat([mix(x), buckets(x, 1024), run_hashes(x, torch.zeros_like(x)[..., None])[..., 0]])
 
     torch.testing.assert_close(torch.compile(hashes, fullgraph=True, backend="aot_eager")(numbers), hashes(numbers))
