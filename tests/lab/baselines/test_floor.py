@@ -111,7 +111,8 @@ def test_texts_are_cut_as_for_models_and_begin_with_a_mark() -> None:
     assert (
         counts("abcd é longer than that", "processor.max_length=6") == counts("abcd", "processor.max_length=6")
     ).all()
-    assert (counts("one two") != counts("two one")).any()
+    # The mark, the word, and the pair of both.
+    assert counts("one").sum() == 3
     symbols = ("processor={tokenizer: list_ops, max_length: 2}",)
     assert (counts("[MAX 3 4 ]", *symbols) == counts("[MAX 3", *symbols)).all()
 
@@ -168,6 +169,8 @@ def test_molecules_from_recipe_to_report(
     recipe = recipe_of(GRAPHS, *overrides, *([f"training={{metric_for_best_model: {metric}}}"] if metric else []))
     log = train(recipe, tmp_path, data / "molecules")
     assert {each["choice"]["method"] for each in log["choices"]} == {"forest", "boosting"}
+    found = [each["validation"][metric or "mean_absolute_error"] for each in log["choices"]]
+    assert found == sorted(found, reverse=metric is not None) and log["choice"] == log["choices"][0]["choice"]
     results = evaluate(tmp_path, data / "molecules")["results"]["none"]
     assert results["roc_auc"] > bound if metric else results["mean_absolute_error"] < bound
 
@@ -208,7 +211,7 @@ def test_histograms_know_no_rotation_but_cells_do() -> None:
     ]
     found = estimator_of(CLOUDS).features(rows)
     # Rounding may move a pair over the edge of a bin.
-    assert np.abs(found[0] - found[1]).max() < 0.02 < np.abs(found[0] - found[2]).max()
+    assert np.abs(found[0] - found[1]).sum() < 0.1 < 0.3 < np.abs(found[0] - found[2]).sum()
     cells = estimator_of(CLOUDS, "model.coordinates=true").features(rows)[:, found.shape[1] :]
     assert np.allclose(cells.sum(axis=1), 1) and np.abs(cells[0] - cells[1]).sum() > 0.5
     with pytest.raises(ValueError, match="Row 0 has no `normals`"):
