@@ -34,8 +34,9 @@ _FLOOR = (
     "forest, or linear support vector machine |",
     "| `fingerprints` | molecules | count fingerprints (ECFP) of 2,048 entries, and RDKit's properties of molecules "
     "with `model.properties` | radius 2 or 3, random forest or boosted trees, one for each label |",
-    "| `shape_histograms` | point clouds with normals | distances and angles of 6,000 pairs of points, and with "
-    "`model.coordinates` the share of points in 8 x 8 x 8 cells | features per split of extremely randomised trees |",
+    "| `shape_histograms` | all points of clouds, with normals | distances and angles of 6,000 pairs of points, and "
+    "with `model.coordinates` the share of points in 8 x 8 x 8 cells | features per split of extremely randomised "
+    "trees |",
     "| `value_trees` | sequences of values of one length | the values | none: extremely randomised trees |",
     "",
     "`python scripts/repeat.py configuration/nci1/floor.yaml --over dataset.fold=0,1,2,3,4,5,6,7,8,9 --data_dir "
