@@ -1,7 +1,11 @@
-"""Models of other authors that recipes can train instead of SFT; importing this package registers their names."""
+"""What recipes can train or fit instead of SFT; importing this package registers the names.
+
+Models of other authors are the peers; the classical methods in `floor` say what a minute reaches without a network.
+"""
 
 from modeling_sft.training.tasks import register_baseline
 
+from .floor import Fingerprints, GraphCounts, ShapeHistograms, TextCounts, ValueTrees
 from .graphs import GINEForGraphClassification, GPSForGraphClassification
 from .point_clouds import DGCNNForPointCloudClassification, PointNetForPointCloudClassification
 from .sequences import (
@@ -22,3 +26,8 @@ register_baseline("bert", BertBaselineForSequenceClassification, *SEQUENCE_TASKS
 register_baseline("bert", BertBaselineForSequencePairClassification, "sequence-pair-classification")
 register_baseline("nystromformer", NystromformerBaselineForSequenceClassification, *SEQUENCE_TASKS)
 register_baseline("nystromformer", NystromformerBaselineForSequencePairClassification, "sequence-pair-classification")
+register_baseline("hashed_counts", TextCounts, "sequence-classification")
+register_baseline("hashed_counts", GraphCounts, *GRAPH_TASKS)
+register_baseline("fingerprints", Fingerprints, *GRAPH_TASKS)
+register_baseline("shape_histograms", ShapeHistograms, "point-cloud-classification")
+register_baseline("value_trees", ValueTrees, "sequence-classification")

@@ -29,6 +29,7 @@ class Goal:
         rotation: the rotation of the test data that counts.
         metric: the metric that counts; by default the main metric of the task. More must be better for both, or for
             neither.
+        floor: recipe of the classical method that the model is to pass; a card of a model that does not says so.
         anchors: recipes of the models to compare with.
         published: results of others: `model`, `value`, `source` and, if data or budget differ, `remark`.
         note: what a reader must know to understand the results.
@@ -40,6 +41,7 @@ class Goal:
     target: float | None = None
     rotation: str = "none"
     metric: str | None = None
+    floor: str | None = None
     anchors: Sequence[str] = ()
     published: Sequence[Mapping[str, Any]] = field(default_factory=list)
     note: str | None = None
@@ -102,15 +104,16 @@ def metric_of(summary: Mapping[str, Any], goal: Goal) -> dict[str, Any]:
 
 
 def compare(goal: Goal, results_dir: str | Path) -> dict[str, Any] | None:
-    """Put the runs of a model beside its anchors and published results.
+    """Put the runs of a model beside its floor, its anchors and published results.
 
     Args:
         goal: the model.
         results_dir: folder with the summaries.
 
     Returns:
-        `dict`, or `None` while the model has no summary: `runs` (first the model's own, then those of anchors with a
-        summary), `published`, and what was measured. Results are fractions unless `is_plain` is true.
+        `dict`, or `None` while the model has no summary: `runs` (first the model's own, then those of floor and
+        anchors with a summary), `floor` (its recipe, if it has a summary), `published`, and what was measured. Results
+        are fractions unless `is_plain` is true.
     """
     own = read_summary(results_dir, goal.recipe)
     if own is None:
@@ -118,12 +121,12 @@ def compare(goal: Goal, results_dir: str | Path) -> dict[str, Any] | None:
     task = get_task(own["task"])
     metric = goal.metric or task.main_metric
     runs = []
-    for recipe in (goal.recipe, *goal.anchors):
+    for recipe in (goal.recipe, *([goal.floor] if goal.floor else ()), *goal.anchors):
         summary = read_summary(results_dir, recipe)
         if summary is None:
             continue
         if (summary["task"], summary["dataset"]) != (own["task"], own["dataset"]):
-            raise ValueError(f"`anchors` of {goal.name}: {recipe} is of another task or data set.")
+            raise ValueError(f"`floor` and `anchors` of {goal.name}: {recipe} is of another task or data set.")
         seconds = summary["training_cpu_seconds"]
         runs.append(
             {
@@ -132,7 +135,8 @@ def compare(goal: Goal, results_dir: str | Path) -> dict[str, Any] | None:
                 "setting": summary["setting"],
                 "settings": summary["values"],
                 **metric_of(summary, goal),
-                "num_parameters": max(summary["num_parameters"]),
+                # Classical methods have none that could be compared.
+                "num_parameters": max((size for size in summary["num_parameters"] if size is not None), default=None),
                 "training_cpu_minutes": [None if value is None else round(value / 60, 1) for value in seconds],
                 "hardware": summary.get("hardware"),
                 "date": summary.get("date"),
@@ -148,6 +152,7 @@ def compare(goal: Goal, results_dir: str | Path) -> dict[str, Any] | None:
         "required": goal.required,
         "target": goal.target,
         "runs": runs,
+        "floor": goal.floor if any(run["recipe"] == goal.floor for run in runs) else None,
         "published": [dict(entry) for entry in goal.published],
         "note": goal.note,
     }

@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     output_dir = arguments.output_dir or Path("runs") / recipe_name(recipe_path)
     log = train(recipe, output_dir, arguments.data_dir, resume=arguments.resume, overwrite=arguments.overwrite)
     if PartialState().is_main_process:
-        print(f"{log['num_parameters']:,} parameters, trained in {log['training_seconds'] or 0:.0f} s")
+        size = "no parameters" if log["num_parameters"] is None else f"{log['num_parameters']:,} parameters"
+        print(f"{size}, trained in {log['training_seconds'] or 0:.0f} s")
         for name, value in log["validation"].items():
             print(f"validation {name}: {value:.4f}")
         print(f"saved in {output_dir}")

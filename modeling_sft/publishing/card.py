@@ -100,6 +100,11 @@ def render_card(
         date=log["date"],
         versions=", ".join(f"{name} {version}" for name, version in log["versions"].items() if version),
         results=results,
+        opening="".join(
+            f" {text}"
+            for text in (CARD_SECTIONS[name].opening(content) for name, content in checked.sections.items())
+            if text
+        ),
         sections="".join(f"{part.strip()}\n\n" for part in parts),
         num_runs=max((CARD_SECTIONS[name].num_runs(each) for name, each in checked.sections.items()), default=1),
         curves=CURVES_NAME if (checked.path / CURVES_NAME).is_file() else None,

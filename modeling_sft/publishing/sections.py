@@ -42,6 +42,10 @@ class CardSection:
         """
         raise NotImplementedError
 
+    def opening(self, content: Mapping[str, Any]) -> str:
+        """What the first paragraph of the card must say already, in whole sentences; nothing by default."""
+        return ""
+
     def check(self, text: str, content: Mapping[str, Any] | None) -> None:
         """Check a card, which may have been edited.
 

@@ -12,8 +12,10 @@ from transformers import AutoConfig, EvalPrediction, Trainer, TrainingArguments
 from ..hub.values import require_integer
 from ..hub.writing import only_writer
 from .environment import describe_environment
+from .estimators import Estimator, EstimatorRun
 from .processes import leave_together
 from .recipe import RECIPE_NAME, Recipe
+from .run import LOG_NAME
 from .tasks import check_recipe, get_task, load_recipe, task_of_config
 from .trainer import device_arguments
 from .writing import replace_text
@@ -42,13 +44,13 @@ class Evaluator:
         folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise ValueError(f"There is no saved model (config.json) in `{folder}`.")
-        if split not in ("test", "validation"):
-            raise ValueError(f'`split` must be "test" or "validation", got {split!r}.')
+        _check_split(split)
         require_integer("`batch_size`", batch_size, 1)
         self.split = split
         self.recipe = _recipe_of(folder, dataset, split)
         self.task = get_task(self.recipe.task)
         self.model: Any = self.task.model_class_of(self.recipe).from_pretrained(folder)
+        self.num_parameters: int | None = sum(parameter.numel() for parameter in self.model.parameters())
         self.processor = self.task.load_processor(folder)
         self.arguments = TrainingArguments(
             output_dir=str(folder),
@@ -58,6 +60,7 @@ class Evaluator:
             label_names=self.task.label_names(self.model.config),
             **device_arguments(),
         )
+        self.process_index = self.arguments.process_index
         self._trainer = Trainer(
             model=self.model,
             args=self.arguments,
@@ -93,6 +96,70 @@ class Evaluator:
         return dict(self.task.compute_metrics(prediction, self.model.config))
 
 
+class EstimatorEvaluator:
+    """What [`Evaluator`] is for models, for a run of an [`Estimator`]: fitted again, with what validation chose.
+
+    Args:
+        estimator: the method, of the run's recipe.
+        folder: folder of a finished run.
+        dataset, split: as of [`Evaluator`].
+
+    Raises:
+        ValueError: if the run has not finished, or the split does not fit.
+    """
+
+    model = None
+    num_parameters = None
+    process_index = 0
+
+    def __init__(self, estimator: Estimator, folder: Path, dataset: str | None, split: str) -> None:
+        _check_split(split)
+        if not (folder / LOG_NAME).is_file():
+            raise ValueError(f"There is no finished run ({LOG_NAME}) in `{folder}`: train it, with --resume.")
+        self.split = split
+        self.recipe = _recipe_of(folder, dataset, split)
+        self.task = get_task(self.recipe.task)
+        self._estimator = estimator
+        self._choice = json.loads((folder / LOG_NAME).read_text(encoding="utf-8"))["choice"]
+
+    def load_rows(self, data_dir: str | Path | None) -> Any:
+        """Read the split, and fit the method to the training rows.
+
+        Raises:
+            ValueError: if the data set cannot be read, or has other labels than the training rows.
+        """
+        rows = self.task.load_rows(self.recipe, data_dir, self.split)
+        self._run = EstimatorRun(self._estimator, self.task, data_dir)
+        self.task.check_labels(self._run.config, rows)
+        self._scores = self._run.fit(self._choice)
+        return rows
+
+    def prepare(self, rows: Any) -> tuple[Any, np.ndarray]:
+        """Features and targets of rows."""
+        return self._estimator.features(rows), self._estimator.targets(rows)
+
+    def predict(self, data: tuple[Any, np.ndarray]) -> EvalPrediction:
+        """Scores and targets of prepared rows, in order."""
+        return EvalPrediction(self._scores(data[0]), data[1])
+
+    def compute_metrics(self, prediction: EvalPrediction) -> dict[str, Any]:
+        """Metrics of a whole split."""
+        return self._run.metrics(prediction)
+
+
+def open_run(
+    folder: str | Path, dataset: str | None = None, split: str = "test", batch_size: int = 32
+) -> Evaluator | EstimatorEvaluator:
+    """What evaluates the run in a folder; arguments and errors as of [`Evaluator`]."""
+    folder = Path(folder)
+    if (folder / RECIPE_NAME).is_file() and not (folder / "config.json").is_file():
+        recipe = load_recipe(folder)
+        estimator = get_task(recipe.task).build_estimator(recipe)
+        if estimator is not None:
+            return EstimatorEvaluator(estimator, folder, dataset, split)
+    return Evaluator(folder, dataset, split, batch_size)
+
+
 def evaluate(
     folder: str | Path,
     data_dir: str | Path | None = None,
@@ -108,10 +175,12 @@ def evaluate(
     """Evaluate a saved model, and write the report as JSON if a file is named.
 
     Every rotation turns the same clouds, each by its own rotation, and keeps the same sub-sample of their points. Also
-    runs in several processes (`accelerate launch`), of which one writes.
+    runs in several processes (`accelerate launch`), of which one writes. A baseline that is an [`Estimator`] is fitted
+    again first.
 
     Args:
-        folder: folder with a model and its processor, and `recipe.yaml` unless `dataset` is given.
+        folder: folder with a model and its processor, and `recipe.yaml` unless `dataset` is given; or the run of an
+            estimator.
         data_dir: where the data sets lie.
         dataset: data set to use in place of the recipe's; must have the same labels.
         split: `"test"` or `"validation"` (the split that the recipe held out).
@@ -135,7 +204,7 @@ def evaluate(
     for name, value, minimum in (("sampled_passes", sampled_passes, 0), ("seed", seed, 0)):
         if value < minimum:
             raise ValueError(f"`{name}` must be at least {minimum}, got {value}.")
-    evaluator = Evaluator(folder, dataset, split, batch_size)
+    evaluator = open_run(folder, dataset, split, batch_size)
     recipe, task, model = evaluator.recipe, evaluator.task, evaluator.model
     rotations = list(dict.fromkeys(task.rotations if rotations is None else rotations))
     unknown = [rotation for rotation in rotations if rotation not in task.rotations]
@@ -147,7 +216,7 @@ def evaluate(
         )
     if num_sampled_tokens is not None:
         model.set_num_sampled_tokens(num_sampled_tokens)
-    target = Path(output) if output is not None and evaluator.arguments.process_index == 0 else None
+    target = Path(output) if output is not None and evaluator.process_index == 0 else None
     # Held from now on: that nothing can be written there must not show after the evaluation.
     with nullcontext() if target is None else only_writer(target):
         results, num_examples = _results_of(evaluator, data_dir, rotations, sampled_passes, seed)
@@ -157,7 +226,7 @@ def evaluate(
             "dataset": recipe.dataset["name"],
             "split": split,
             "num_examples": num_examples,
-            "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "num_parameters": evaluator.num_parameters,
             "num_sampled_tokens": None if recipe.baseline else getattr(model.config, "num_sampled_tokens", None),
             "seed": seed,
             "training_seed": recipe.seed,
@@ -172,7 +241,11 @@ def evaluate(
 
 
 def _results_of(
-    evaluator: Evaluator, data_dir: str | Path | None, rotations: Sequence[str], sampled_passes: int, seed: int
+    evaluator: Evaluator | EstimatorEvaluator,
+    data_dir: str | Path | None,
+    rotations: Sequence[str],
+    sampled_passes: int,
+    seed: int,
 ) -> tuple[dict[str, dict[str, Any]], int]:
     """The results of a split by rotation, and its size; arguments as for [`evaluate`]."""
     task = evaluator.task
@@ -231,12 +304,18 @@ def format_report(report: dict[str, Any]) -> str:
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     table = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-    k = report["num_sampled_tokens"]
+    k, num_parameters = report["num_sampled_tokens"], report["num_parameters"]
     sampled_tokens = "" if k is None else f", K = {k}"
+    parameters = "" if num_parameters is None else f", {num_parameters:,} parameters"
     return (
-        f"{report['model']}: {report['dataset']}, {report['split']} split, {report['num_examples']} examples, "
-        f"{report['num_parameters']:,} parameters{sampled_tokens}\n{table}"
+        f"{report['model']}: {report['dataset']}, {report['split']} split, {report['num_examples']} examples"
+        f"{parameters}{sampled_tokens}\n{table}"
     )
+
+
+def _check_split(split: str) -> None:
+    if split not in ("test", "validation"):
+        raise ValueError(f'`split` must be "test" or "validation", got {split!r}.')
 
 
 def _recipe_of(folder: Path, dataset: str | None, split: str) -> Recipe:
@@ -255,7 +334,7 @@ def _recipe_of(folder: Path, dataset: str | None, split: str) -> Recipe:
     return check_recipe(Recipe(task=task.name, dataset={"name": dataset}))
 
 
-def _sampled_metric(evaluator: Evaluator, data: Any, seed: int) -> float:
+def _sampled_metric(evaluator: Any, data: Any, seed: int) -> float:
     arguments = evaluator.arguments
     # Processes see different items, so they must not draw the same noise.
     with evaluator.model.sampled_inference(seed=seed * arguments.world_size + arguments.process_index):

@@ -8,7 +8,7 @@ from typing import Any
 from .environment import describe_environment
 from .evaluation import EVALUATION_NAME, NO_METRICS, evaluate, spread_of
 from .recipe_files import recipe_name
-from .run import train
+from .run import LOG_NAME, train
 from .tasks import get_task, load_recipe
 from .writing import replace_text
 
@@ -74,6 +74,8 @@ def repeat(
         "validation": [log["validation"] for log in logs],
         "num_parameters": [log["num_parameters"] for log in logs],
         "training_cpu_seconds": [log["training_cpu_seconds"] for log in logs],
+        # What validation chose, of baselines that are fitted.
+        **({"choices": [log["choice"] for log in logs]} if "choice" in logs[0] else {}),
         **describe_environment(),
     }
     replace_text(output_dir / SUMMARY_NAME, json.dumps(summary, indent=2) + "\n")
@@ -100,7 +102,7 @@ def format_summary(summary: dict[str, Any]) -> str:
 def _evaluated(folder: Path, data_dir: str | Path | None) -> dict[str, Any]:
     path = folder / EVALUATION_NAME
     # The test split is read once: a finished evaluation is kept.
-    if path.is_file() and path.stat().st_mtime >= (folder / "config.json").stat().st_mtime:
+    if path.is_file() and path.stat().st_mtime >= (folder / LOG_NAME).stat().st_mtime:
         return json.loads(path.read_text(encoding="utf-8"))
     return evaluate(folder, data_dir, output=path)
 

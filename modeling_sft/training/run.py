@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from .checkpoints import (
     training_had_finished,
 )
 from .environment import describe_environment
+from .estimators import Estimator, EstimatorRun
 from .figures import plot_training_curves
 from .processes import leave_together
 from .recipe import RECIPE_NAME, Recipe
@@ -93,6 +95,9 @@ def train(
     Writes into `output_dir`: the model, its processor, `recipe.yaml`, `training_log.json`, `curves.png` and the
     checkpoints. The test split is not touched. Also runs in several processes (`accelerate launch`).
 
+    A baseline that is an [`Estimator`] is fitted instead, with each of its choices, in one process. Of it only
+    `recipe.yaml` and `training_log.json` are written, as no format without code keeps trees and the like.
+
     Args:
         recipe: what to train.
         output_dir: folder to write; must be absent or empty unless `resume` or `overwrite`.
@@ -106,7 +111,8 @@ def train(
     Returns:
         `dict`: The content of `training_log.json`: `validation` (metrics, empty without validation data), `recipe`,
         `num_parameters`, `training_seconds`, `training_cpu_seconds` (of this process, and up to the
-        checkpoint of the runs before it was resumed), `log_history`, date, command, versions and hardware.
+        checkpoint of the runs before it was resumed), `log_history`, date, command, versions and hardware. Of an
+        estimator also `choice`, what validation chose, and `choices`, the metrics of all; it has no parameters (None).
 
     Raises:
         ValueError: if the folder is in use, or the recipe does not fit its task, the data or the run that is resumed.
@@ -115,12 +121,18 @@ def train(
     output_dir = Path(output_dir)
     check_recipe(recipe)
     arguments = build_training_arguments(recipe, output_dir)
+    estimator = get_task(recipe.task).build_estimator(recipe)
+    if estimator is not None and (arguments.world_size > 1 or prepare_model is not None):
+        what = "`prepare_model`" if prepare_model is not None else "a launch in several processes"
+        raise ValueError(f"The baseline {recipe.baseline} is no model of PyTorch: leave out {what}.")
     if arguments.process_index > 0:
         return _train(recipe, arguments, output_dir, data_dir, resume, overwrite, prepare_model)
     _check_folder(output_dir, recipe, resume, overwrite)
     # Held to the end: two runs would delete each other's checkpoints.
     with only_writer(output_dir, output_dir / LOCK_NAME):
         remove_leftovers(output_dir)
+        if estimator is not None:
+            return _fit(estimator, output_dir, data_dir, resume, overwrite)
         return _train(recipe, arguments, output_dir, data_dir, resume, overwrite, prepare_model)
 
 
@@ -203,6 +215,33 @@ def _train(
             plot_training_curves(log_history, task.main_metric, output_dir / CURVES_NAME)
             replace_text(output_dir / LOG_NAME, json.dumps(log, indent=2) + "\n")
     leave_together()
+    return log
+
+
+def _fit(
+    estimator: Estimator, output_dir: Path, data_dir: str | Path | None, resume: bool, overwrite: bool
+) -> dict[str, Any]:
+    """[`train`] for an estimator, in a folder that was checked."""
+    recipe = estimator.recipe
+    finished = _finished_log(output_dir, recipe) if resume else None
+    if finished is not None:
+        logger.warning(f"The run in {output_dir} has finished: nothing to resume.")
+        return finished
+    task = get_task(recipe.task)
+    validation_rows = task.load_rows(recipe, data_dir, "validation")
+    seconds, cpu_seconds = time.perf_counter(), time.process_time()
+    tried = EstimatorRun(estimator, task, data_dir).choose(validation_rows)
+    log = {
+        **tried[0],
+        "choices": tried,
+        "num_parameters": None,
+        "training_seconds": time.perf_counter() - seconds,
+        "training_cpu_seconds": time.process_time() - cpu_seconds,
+        **describe_environment(),
+        "recipe": recipe.to_dict(),
+    }
+    _claim_folder(output_dir, recipe, overwrite)
+    replace_text(output_dir / LOG_NAME, json.dumps(log, indent=2) + "\n")
     return log
 
 

@@ -17,6 +17,7 @@ from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 from ...data.metrics import classification_metrics
 from ...data.registry import ReaderEntry
 from ...data.splits import train_validation_split
+from ..estimators import Estimator
 from ..recipe import Recipe, reject_unknown_names
 
 TASKS: dict[str, Task] = {}
@@ -38,8 +39,8 @@ class Task(ABC):
         rotations: rotations under which the task can be evaluated; `"none"` leaves data as it is.
         names_from_data: fields of the configuration that the data set decides.
         plain_metrics: metrics that are no fractions, and are not printed in percent.
-        baselines: models of other authors that a recipe's `baseline` can name, with the model's interface;
-            [`register_baseline`] adds to them.
+        baselines: models of other authors that a recipe's `baseline` can name, with the model's interface, and
+            classical methods; [`register_baseline`] adds to them.
     """
 
     name: ClassVar[str]
@@ -83,10 +84,16 @@ class Task(ABC):
             raise ValueError("`pretrained` does not go with `baseline`: remove one of them.")
         self.check_processor(recipe)
         self.build_augmentation(recipe)
+        self.build_estimator(recipe)
 
     def model_class_of(self, recipe: Recipe) -> Any:
         """Class of the model that a recipe trains."""
         return self.model_class if recipe.baseline is None else self.baselines[recipe.baseline]
+
+    def build_estimator(self, recipe: Recipe) -> Estimator | None:
+        """Build the classical method that the recipe asks for; None where it asks for a model."""
+        model_class = self.model_class_of(recipe)
+        return model_class(recipe) if issubclass(model_class, Estimator) else None
 
     def build_processor(self, recipe: Recipe) -> Any:
         """Build the processor that the recipe asks for."""
@@ -205,12 +212,12 @@ def register_task(task_class: type[Task]) -> type[Task]:
     return task_class
 
 
-def register_baseline(name: str, model_class: type[PreTrainedModel], *task_names: str) -> None:
-    """Make a model of other authors available to the recipes of some tasks, under a name.
+def register_baseline(name: str, model_class: type[PreTrainedModel] | type[Estimator], *task_names: str) -> None:
+    """Make a model of other authors, or a classical method, available to the recipes of some tasks, under a name.
 
     Args:
         name: what a recipe's `baseline` says.
-        model_class: the model, with the interface of the tasks' own.
+        model_class: the model, with the interface of the tasks' own, or the method.
         task_names: names of the tasks.
     """
     for task_name in task_names:

@@ -194,10 +194,36 @@ def test_a_small_error_can_be_the_goal(released: Path, tmp_path: Path) -> None:
     summary["metrics"] = {"mean_absolute_error": spread}
     (tmp_path / "results" / "tiny.json").write_text(json.dumps(summary))
     page = render_results_page({"m": Goal("m", "tiny", required=0.65, target=0.55)}, tmp_path / "results")
-    assert "| 0.6000 ± 0.1000 | 0.6500: reached | 0.5500: **missed** |" in page
+    assert "| 0.6000 ± 0.1000 |  | 0.6500: reached | 0.5500: **missed** |" in page
     aimless = {"m": Goal("m", "tiny"), "later": Goal("later", "never-run")}
     page = render_results_page(aimless, tmp_path / "results")
-    assert "| 0.6000 ± 0.1000 |  |  |" in page and "| later |  |  |  |  |  |" in page
+    assert "| 0.6000 ± 0.1000 |  |  |  |" in page and "| later |  |  |  |  |  |  |" in page
+    floor = summary | {"recipe": "tiny-floor", "baseline": "fingerprints", "num_parameters": [None]}
+    for mean, verdict in ((0.5, "**not passed**"), (0.7, "passed")):
+        floor["metrics"] = {"mean_absolute_error": spread | {"mean": mean}}
+        (tmp_path / "results" / "tiny-floor.json").write_text(json.dumps(floor))
+        page = render_results_page({"m": Goal("m", "tiny", floor="tiny-floor")}, tmp_path / "results")
+        assert f"| 0.6000 ± 0.1000 | {mean:.4f}: {verdict} |" in page
+
+
+def test_a_card_says_first_that_its_model_is_below_the_floor(released: Path, tmp_path: Path) -> None:
+    goal = dataclasses.replace(GOAL, floor="tiny-floor")
+    own = summary_of(tmp_path / "results" / "tiny.json")["metrics"]["accuracy"]["mean"]
+    floor = summary_of(tmp_path / "results" / "tiny.json", recipe="tiny-floor", baseline="shape_histograms")
+    floor |= {"num_parameters": [None] * 3, "training_cpu_seconds": [90.0, 60.0, 30.0]}
+    first = {}
+    for change in (0.01, -0.01):
+        floor["metrics"]["accuracy"] = {"values": [own + change], "mean": own + change, "std": None}
+        (tmp_path / "results" / "tiny-floor.json").write_text(json.dumps(floor))
+        refresh(goal, released.parent, tmp_path / "results")
+        prepare(released, "org/sft-tiny")
+        text = (released / "README.md").read_text()
+        first[change] = text.split("# sft-tiny")[1].split("##")[0]
+        row = f"| floor: shape histograms (`tiny-floor`) | {100 * (own + change):.2f} |"
+        assert row in text and "| - | 1.5, 1.0, 0.5 |" in text
+    assert "**It is below its floor**: shape histograms, a classical method" in first[0.01]
+    assert f"fitted in 1.5 CPU minutes, comes to {100 * (own + 0.01):.2f} on the same" in first[0.01]
+    assert "floor" not in first[-0.01]
 
 
 @pytest.mark.parametrize(
