@@ -133,7 +133,7 @@ def test_gine_is_its_formula():
     inputs = collate([sample])
     stack, mask = model.sft.encoder.stack, inputs["attention_mask"].bool()
     with torch.no_grad():
-        states = model.sft.embeddings(inputs["node_features"], inputs["node_encodings"], mask)[0]
+        states = model.sft.embeddings(inputs["node_features"], inputs["node_encodings"], None, mask)[0]
         edge_states = model.sft.encoder.edges(inputs["edge_features"])[0]
         sums = states.clone()
         for edge, (source, target) in enumerate(sample["edge_index"].T.tolist()):
