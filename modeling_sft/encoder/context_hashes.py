@@ -86,7 +86,10 @@ class SFTContextCounts(nn.Module):
         ids, rank = occurrences(hashes.ids, hashes.counted)
         weights = F.dropout(_is_level(rank).to(self.weight.dtype), self.dropout, self.training)
         rows = _table_rows(with_rank(ids, rank), self.num_buckets)
-        return F.embedding_bag(rows.flatten(1), self.weight, mode="sum", per_sample_weights=weights.flatten(1))
+        # Exporters take the number of rows that the function finds itself for a constant.
+        starts = rows[0].numel() * torch.arange(rows.shape[0], device=rows.device)
+        weights = weights.flatten()
+        return F.embedding_bag(rows.flatten(), self.weight, starts, mode="sum", per_sample_weights=weights)
 
 
 def _is_level(rank: Tensor) -> Tensor:

@@ -55,12 +55,13 @@ def _powers(factor: int, count: int, device: torch.device) -> Tensor:
     exponents = torch.arange(count, device=device)
     # P^i = P^(i mod 1024) (P^1024)^(i div 1024): two short tables, and one product for each power.
     low = _power(factor, torch.arange(_BLOCK, device=device))
-    high = _power(factor, _BLOCK * torch.arange(count // _BLOCK + 1, device=device))
+    # One more than needed: exporters take a length of 1 for a constant.
+    high = _power(factor, _BLOCK * torch.arange(count // _BLOCK + 2, device=device))
     return low[exponents % _BLOCK] * high[exponents // _BLOCK]
 
 
 def _power(factor: int, exponents: Tensor) -> Tensor:
-    """A factor to the powers of exponents below 2^31: one product for each binary digit."""
+    """A factor to the powers of exponents below 2^31: one product for each binary digit; larger ones are wrong."""
     powers = torch.ones_like(exponents)
     for _ in range(31):
         powers = powers * torch.where(exponents % 2 == 1, factor, 1)
@@ -108,5 +109,6 @@ def occurrences(ids: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
     nothing = -(2**63)
     ids = ids.masked_fill(~counted, nothing).sort(dim=1).values
     places = torch.arange(ids.shape[1], device=ids.device)[None, :, None].expand_as(ids)
-    is_first = torch.cat([torch.ones_like(counted[:, :1]), ids[:, 1:] != ids[:, :-1]], dim=1)
+    # A gather in place of slices, whose lengths of N - 1 exporters take for constants.
+    is_first = (places == 0) | (ids != ids.gather(1, (places - 1).clamp(min=0)))
     return ids, torch.where(ids == nothing, 0, places - last_place(is_first) + 1)

@@ -1,7 +1,6 @@
 """Context hashes of sequences: which run of tokens, and which words, end at a token (docs/design.md, section 6)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..encoder.context_hashes import ContextHashes
@@ -44,7 +43,10 @@ def sequence_hashes(
         previous_end = end.gather(1, gap.clamp(min=0)).masked_fill(gap < 0, -1)
         previous = word.gather(1, previous_end.clamp(min=0)).masked_fill(previous_end < 0, 0)
         ids.append(torch.stack([word, mix(previous, seed) + word], dim=-1))
-        is_end = in_word & ~F.pad(in_word[:, 1:], (0, 1))
+        # A gather in place of a slice, whose length of N - 1 exporters take for a constant.
+        last = input_ids.shape[1] - 1
+        next_in_word = in_word.gather(1, (places + 1).clamp(max=last).expand_as(input_ids))
+        is_end = in_word & ~(next_in_word & (places < last))
         present.append(in_word[..., None].expand_as(ids[-1]))
         counted.append(is_end[..., None].expand_as(ids[-1]))
     return ContextHashes(mix(torch.cat(ids, -1)), torch.cat(present, -1), torch.cat(counted, -1))

@@ -404,6 +404,17 @@ def texts(*sizes: int) -> Batch:
 
 
 @pytest.mark.slow
+def test_an_exported_model_of_texts_takes_other_batches_and_lengths(text_model: Any) -> None:
+    inputs = texts(*EXAMPLE)
+    shapes = {name: {0: Dim("batch"), 1: Dim("tokens")} for name in inputs}
+    run = torch.export.export(text_model, (), inputs, dynamic_shapes=shapes).module()
+    for sizes in SIZES:
+        with torch.no_grad():
+            found, expected = run(**texts(*sizes)).logits, text_model(**texts(*sizes)).logits
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_onnx_runs_a_model_of_texts_with_the_same_logits(text_model: Any, tmp_path: Path) -> None:
     for library in ("onnx", "onnxscript"):
         pytest.importorskip(library)
