@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -21,6 +21,7 @@ def wrapped(number: int) -> int:
     return (number + LARGEST) % 2**64 - LARGEST
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(longs, min_size=1, max_size=20), st.lists(st.integers(0, 19), min_size=20, max_size=20))
 def test_run_hashes_are_polynomials(tokens: list[int], starts: list[int]) -> None:
     starts = [min(start, place + 1) for place, start in enumerate(starts[: len(tokens)])]
@@ -38,6 +39,7 @@ def test_powers_of_long_rows_are_exact() -> None:
         assert found[place] == wrapped(pow(POLYNOMIAL, place - 3, 2**64))
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.sets(longs, min_size=2, max_size=50), st.integers(0, 2**31))
 def test_mixing_is_one_to_one(numbers: set[int], seed: int) -> None:
     assert len(set(mix(torch.tensor(sorted(numbers)), seed).tolist())) == len(numbers)
@@ -53,6 +55,7 @@ def test_buckets_of_regular_numbers_are_filled_evenly(step: int, count: int) -> 
     assert found.double().var() < 24
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=40), st.randoms())
 def test_occurrences_count_each_id_whatever_the_order(row: list[tuple[int, bool]], random: object) -> None:
     def found(row: list[tuple[int, bool]]) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeling_sft import SFTConfig, SFTForSequenceClassification, SFTModel
@@ -23,6 +23,7 @@ def hashes_of(text: str) -> tuple[list[list[int]], list[list[bool]], list[list[b
     return tuple(part[0].T.tolist() for part in hashes)  # type: ignore[return-value]
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), min_size=1, max_size=4), st.booleans())
 def test_ids_are_equal_for_equal_runs_alone(rows: list[list[int]], left: bool) -> None:
     length = max(map(len, rows))
@@ -43,6 +44,7 @@ def test_ids_are_equal_for_equal_runs_alone(rows: list[list[int]], left: bool) -
         assert len(set(runs.values())) == len(runs)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text(alphabet="aB'é1 .<", min_size=1, max_size=30))
 def test_words_are_runs_of_letters_without_regard_to_capitals(text: str) -> None:
     ids, present, counted = hashes_of(text)
