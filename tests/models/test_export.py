@@ -414,7 +414,7 @@ def test_an_exported_model_of_texts_takes_other_batches_and_lengths(text_model: 
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_onnx_runs_a_model_of_texts_with_the_same_logits(text_model: Any, tmp_path: Path) -> None:
     for library in ("onnx", "onnxscript"):
         pytest.importorskip(library)
@@ -437,7 +437,7 @@ def test_onnx_runs_a_model_of_texts_with_the_same_logits(text_model: Any, tmp_pa
             np.testing.assert_allclose(logits, text_model(**inputs).logits, rtol=0, atol=1e-4, err_msg=str(sizes))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_compiled_model_of_texts_does_not_recompile_for_other_shapes(text_model: Any) -> None:
     compiled = torch.compile(text_model, fullgraph=True, dynamic=True, backend="inductor")
     for sizes in ((20, 13, 9), (9, 7), (64, 63, 7, 1)):
