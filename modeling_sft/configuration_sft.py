@@ -349,7 +349,8 @@ class SFTConfig(SFTContextConfig):
         self._check("context_hash_sizes", fits, "use None, or a list of lengths of at least 1.")
         fits = self.vocab_size > 0 or not self.num_context_kinds
         self._check("vocab_size", fits, "context hashes are of token ids; set the size of their vocabulary.")
-        fits = not self.context_hash_words or self.vocab_size == NUM_BYTE_TOKENS
+        # More than these where tokens were added to the tokenizer.
+        fits = not self.context_hash_words or self.vocab_size >= NUM_BYTE_TOKENS
         remedy = f"words are found in the {NUM_BYTE_TOKENS} token ids of `byte_tokenizer`; use `context_hash_sizes`."
         self._check("context_hash_words", fits, remedy)
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from huggingface_hub.errors import StrictDataclassError
 
-from modeling_sft import SFTConfig, SFTModel, SFTPointCloudConfig
+from modeling_sft import SFTConfig, SFTGraphConfig, SFTModel, SFTPointCloudConfig
 
 
 @pytest.mark.parametrize(
@@ -133,6 +133,13 @@ def test_the_selection_at_inference_follows_the_noise(noise, choice, resolved):
         {"pad_token_id": 260},
         {"pad_token_id": -1},
         {"hidden_size": 30},
+        {"context_hash_sizes": [2, 0]},
+        {"context_hash_buckets": 1},
+        {"context_hash_buckets": 1000},
+        {"context_hash_dim": -1},
+        {"context_count_dim": -1},
+        {"context_hash_seed": -1},
+        {"context_hash_dropout": 1.0},
     ],
     ids=str,
 )
@@ -149,6 +156,8 @@ def test_out_of_range_fields_of_sequences_raise_naming_field_value_and_remedy(ch
         ({"position_embedding": "learned"}, "`max_position_embeddings` is None: set the largest length"),
         ({"position_embedding": "rotary"}, "position_embedding"),
         ({"vocab_size": "260"}, "vocab_size"),
+        ({"vocab_size": 0, "num_input_features": 1, "context_hash_sizes": [2]}, "context hashes are of token ids"),
+        ({"vocab_size": 259, "context_hash_words": True}, "words are found in the 260 token ids of `byte_tokenizer`"),
     ],
     ids=str,
 )
@@ -162,7 +171,15 @@ def test_near_misses_of_sequence_fields_raise_with_the_suggestion():
         SFTConfig(max_position_embedding=512)
 
 
+@pytest.mark.parametrize("radius", [-1, 65])
+def test_an_out_of_range_radius_raises(radius):
+    with pytest.raises(StrictDataclassError, match=f"`context_hash_radius` is {radius}: use None or an integer"):
+        SFTGraphConfig(node_vocab_sizes=[3], context_hash_radius=radius)
+
+
 def test_what_sequences_accept():
+    # Tokens that were added to the bytes.
+    assert SFTConfig(vocab_size=264, context_hash_words=True).num_context_kinds == 2
     assert SFTConfig(vocab_size=0, num_input_features=1).vocab_size == 0
     assert SFTConfig(pad_token_id=None).pad_token_id is None
     assert SFTConfig(pad_token_id=259).pad_token_id == 259

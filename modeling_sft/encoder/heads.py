@@ -66,7 +66,7 @@ class SFTClassificationHead(nn.Module):
         """Map token states `(B, N, D)`, and the neighbourhoods of tokens, to logits `(B, num_labels)`."""
         pooled = self._per_row(self.dropout(self.pooling(hidden_states, mask)))
         logits = self.out_proj(self.dropout(self.activation(self.dense(pooled))))
-        if self.counts is None or context_hashes is None:
+        if self.counts is None:
             return logits
         counts = self._per_row(self.counts(context_hashes))
         return logits + self.counts_proj(self.dropout(torch.cat([counts, self.activation(counts)], dim=-1)))

@@ -1,7 +1,7 @@
 """Hashes of 64 bits in integer arithmetic that wraps around, which all devices, compilers and exporters share.
 
-Sources: docs/design.md, section 6; the finaliser is the usual one of multiplications and shifted
-exclusive ors, the hash of runs a polynomial whose factor is odd and so has an inverse modulo 2^64.
+Source: docs/design.md, section 6. `mix` is the usual finaliser of multiplications and shifted exclusive ors; the hash
+of runs is a polynomial, whose factor is odd and so has an inverse modulo 2^64.
 """
 
 import torch
@@ -12,8 +12,12 @@ from torch import Tensor
 _FACTORS = (-7046029254386353131, -4417276706812531889, -7723592293110705685)
 POLYNOMIAL = -3750763034362895579
 """The factor of [`run_hashes`]; odd."""
-INVERSE_POLYNOMIAL = pow(POLYNOMIAL, -1, 2**64) - 2**64 * (pow(POLYNOMIAL, -1, 2**64) >= 2**63)
-_BLOCK = 1024
+_BYTES = (0, 8, 16, 24)
+
+
+def _signed(number: int) -> int:
+    """A number below 2^64 as the signed one with the same 64 bits."""
+    return number - 2**64 * (number >= 2**63)
 
 
 def mix(x: Tensor, seed: int = 0) -> Tensor:
@@ -44,30 +48,23 @@ def run_hashes(tokens: Tensor, starts: Tensor) -> Tensor:
         `(B, N, S)` long.
     """
     length = tokens.shape[1]
-    up, down = (_powers(factor, length, tokens.device) for factor in (POLYNOMIAL, INVERSE_POLYNOMIAL))
+    up, down = (_powers(factor, length, tokens.device) for factor in (POLYNOMIAL, pow(POLYNOMIAL, -1, 2**64)))
     sums = F.pad((tokens * down).cumsum(1), (1, 0))
     before = sums.gather(1, starts.flatten(1)).view_as(starts)
     return (sums[:, 1:, None] - before) * up[:, None]
 
 
 def _powers(factor: int, count: int, device: torch.device) -> Tensor:
-    """The powers of a factor from 0 to `count` - 1: `(count,)` long."""
+    """The powers of a factor from 0 to `count` - 1, below 2^32: `(count,)` long."""
+    # One table for each byte of the exponents: exporters have no running product.
+    tables = torch.tensor(
+        [[_signed(pow(factor, digit << shift, 2**64)) for digit in range(256)] for shift in _BYTES], device=device
+    )
     exponents = torch.arange(count, device=device)
-    # P^i = P^(i mod 1024) (P^1024)^(i div 1024): two short tables, and one product for each power.
-    low = _power(factor, torch.arange(_BLOCK, device=device))
-    # One more than needed: exporters take a length of 1 for a constant.
-    high = _power(factor, _BLOCK * torch.arange(count // _BLOCK + 2, device=device))
-    return low[exponents % _BLOCK] * high[exponents // _BLOCK]
-
-
-def _power(factor: int, exponents: Tensor) -> Tensor:
-    """A factor to the powers of exponents below 2^31: one product for each binary digit; larger ones are wrong."""
-    powers = torch.ones_like(exponents)
-    for _ in range(31):
-        powers = powers * torch.where(exponents % 2 == 1, factor, 1)
-        exponents = exponents // 2
-        factor = (factor * factor + 2**63) % 2**64 - 2**63
-    return powers
+    first, *others = (table[exponents >> shift & 255] for table, shift in zip(tables.unbind(), _BYTES, strict=True))
+    for powers in others:
+        first = first * powers
+    return first
 
 
 def with_rank(ids: Tensor, rank: Tensor) -> Tensor:

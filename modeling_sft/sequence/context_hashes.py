@@ -16,7 +16,7 @@ def sequence_hashes(
     """Hashes of the runs of tokens that end at each token, and of words so far.
 
     Args:
-        input_ids: `(B, N)` long.
+        input_ids: `(B, N)` integers of any type.
         mask: `(B, N)` bool, real tokens, which stand together.
         sizes: lengths of the runs; at the start of a row they are shorter.
         words: hashes words of bytes too, without regard to capitals of ASCII.
@@ -26,6 +26,7 @@ def sequence_hashes(
         A kind for each size, and for words two more: the word so far, and the previous word with the word so far.
         Counted are all runs, and whole words.
     """
+    input_ids = input_ids.long()
     places = torch.arange(input_ids.shape[1], device=input_ids.device)
     first = mask.long().argmax(1, keepdim=True)
     tokens = mix(input_ids + 1, seed).masked_fill(~mask, 0)
@@ -61,4 +62,5 @@ def letters_of_bytes(input_ids: Tensor) -> Tensor:
     byte = torch.where((byte >= ord("A")) & (byte <= ord("Z")), byte + (ord("a") - ord("A")), byte)
     is_letter = (byte >= ord("a")) & (byte <= ord("z"))
     is_digit = (byte >= ord("0")) & (byte <= ord("9"))
-    return torch.where(is_letter | is_digit | (byte == ord("'")) | (byte >= 128), byte, 0)
+    is_of_other_script = (byte >= 128) & (byte < 256)
+    return torch.where(is_letter | is_digit | is_of_other_script | (byte == ord("'")), byte, 0)

@@ -90,6 +90,11 @@ def test_the_heads_see_a_bag_of_words_beside_the_states() -> None:
     assert not torch.allclose(logits("cat cat cat"), logits("cat cat"))
 
 
+def test_tokens_that_are_added_are_no_letters() -> None:
+    hashes = sequence_hashes(torch.tensor([[4 + 97, 260, 4 + 98]]), torch.ones(1, 3, dtype=torch.bool), [], words=True)
+    assert hashes.present[0, :, 0].tolist() == [True, False, True]
+
+
 @pytest.mark.parametrize("name", ["inputs_embeds", "input_features"])
 def test_hashes_need_token_ids(name: str) -> None:
     config = SFTConfig(

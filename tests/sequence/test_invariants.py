@@ -250,7 +250,8 @@ def test_real_tokens_are_counted_from_zero_by_default(choice: dict[str, Any]) ->
 @pytest.mark.parametrize("relation", [True, False], ids=["relation", "plain"])
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8], ids=str)
 def test_ids_of_any_integer_type_will_do(dtype: torch.dtype, relation: bool) -> None:
-    model, batch = build_sequence(SFTModel, relation=relation), random_sequences([17, 17])
+    model = build_sequence(SFTModel, relation=relation, context_hash_sizes=(1, 2))
+    batch = random_sequences([17, 17])
     batch["position_ids"] = torch.arange(17).flip(0).expand(2, 17)
     expected = states(model, batch)
     found = states(model, {name: value.to(dtype) for name, value in batch.items()})
