@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from configurations import tiny_sequence_config
+from modeling_sft import SFTForSequenceClassification
 from modeling_sft.encoder.context_hashes import ContextHashes, SFTContextCounts, SFTContextEmbedding
 from modeling_sft.nn.hashing import buckets, with_rank
 
@@ -70,3 +71,19 @@ def test_dropout_is_for_training_and_keeps_the_mean(cls: Any) -> None:
     # Means of 800 draws, in units of their standard errors.
     errors = (many.mean(0) - expected) / (many.std(0) / 800**0.5 + 1e-9)
     assert errors.abs().max() < 6
+
+
+@pytest.mark.parametrize("norm_type", ["layer", "rms", "batch"])
+def test_counts_are_normed(norm_type: str) -> None:
+    module, hashes = build(SFTContextCounts, norm_type=norm_type).train(), draw(rows=40)
+    with torch.no_grad():
+        module.norm.weight.fill_(1)
+        found = module(hashes)
+        module.weight *= 1000
+        torch.testing.assert_close(module(hashes), found, rtol=1e-2, atol=1e-2)
+
+
+def test_counts_start_close_to_zero() -> None:
+    torch.manual_seed(0)
+    model = SFTForSequenceClassification(tiny_sequence_config(context_hash_sizes=[1, 2]))
+    assert 0.0008 < model.classifier.counts.weight.std() < 0.0012

@@ -71,6 +71,26 @@ def assert_same_logits(program: ExportedProgram, model: Any, tolerance: float) -
         assert (found - expected).abs().max() <= tolerance * expected.abs().max().clamp(min=1), sizes
 
 
+def onnx_session(
+    model: Any, inputs: Batch, shapes: dict[str, Any], folder: Path, outputs: list[str] | None = None
+) -> Any:
+    """ONNX Runtime with the model, exported from these inputs; skips the test where a library is missing."""
+    for library in ("onnx", "onnxscript"):
+        pytest.importorskip(library)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    program = torch.onnx.export(
+        model,
+        kwargs=inputs,
+        dynamic_shapes=shapes,
+        input_names=[*inputs],
+        output_names=outputs or ["logits"],
+        dynamo=True,
+        verbose=False,
+    )
+    program.save(folder / "model.onnx")
+    return onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+
+
 def shapes_with_two_lengths(program: ExportedProgram) -> list[torch.Size]:
     """Shapes in the graph in which the number of points occurs more than once."""
     graphs = [part.graph for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule)]
@@ -168,23 +188,10 @@ def test_a_single_precision_model_exports(rotation_invariant: bool, tmp_path: Pa
     ],
 )
 def test_onnx_runs_with_the_same_tokens_and_logits(changes: dict[str, Any], tmp_path: Path) -> None:
-    for library in ("onnx", "onnxscript"):
-        pytest.importorskip(library)
-    onnxruntime = pytest.importorskip("onnxruntime")
     model = build(dtype=torch.float32, num_hidden_layers=1, **changes)
     model.config.output_sampled_tokens = True
     inputs = inputs_of(model, EXAMPLE)
-    onnx_program = torch.onnx.export(
-        model,
-        kwargs=inputs,
-        dynamic_shapes=dynamic_shapes(inputs),
-        input_names=[*inputs],
-        output_names=["logits", "sampled_tokens"],
-        dynamo=True,
-        verbose=False,
-    )
-    onnx_program.save(tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    session = onnx_session(model, inputs, dynamic_shapes(inputs), tmp_path, ["logits", "sampled_tokens"])
     for sizes in SIZES:
         inputs = inputs_of(model, sizes)
         logits, tokens = session.run(["logits", "sampled_tokens"], {name: x.numpy() for name, x in inputs.items()})
@@ -335,21 +342,9 @@ def test_an_exported_graph_model_takes_other_batches_nodes_and_edges(changes: di
 @pytest.mark.slow
 @pytest.mark.parametrize("radius", [None, 2], ids=["plain", "context hashes"])
 def test_onnx_runs_a_graph_model_with_the_same_logits(radius: int | None, tmp_path: Path) -> None:
-    for library in ("onnx", "onnxscript"):
-        pytest.importorskip(library)
-    onnxruntime = pytest.importorskip("onnxruntime")
     model = build_graph(dtype=torch.float32, num_hidden_layers=1, context_hash_radius=radius)
     inputs = graph_inputs_of(model, EXAMPLE)
-    torch.onnx.export(
-        model,
-        kwargs=inputs,
-        dynamic_shapes=graph_shapes(inputs),
-        input_names=[*inputs],
-        output_names=["logits"],
-        dynamo=True,
-        verbose=False,
-    ).save(tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    session = onnx_session(model, inputs, graph_shapes(inputs), tmp_path)
     for sizes in SIZES:
         inputs = graph_inputs_of(model, sizes)
         (logits,) = session.run(["logits"], {name: x.numpy() for name, x in inputs.items()})
@@ -403,33 +398,24 @@ def texts(*sizes: int) -> Batch:
     return {"input_ids": ids[torch.randint(5, mask.shape, generator=generator)] * mask, "attention_mask": mask}
 
 
+def text_shapes(inputs: Batch) -> dict[str, dict[int, Any]]:
+    return {name: {0: Dim("batch"), 1: Dim("tokens")} for name in inputs}
+
+
 @pytest.mark.slow
 def test_an_exported_model_of_texts_takes_other_batches_and_lengths(text_model: Any) -> None:
     inputs = texts(*EXAMPLE)
-    shapes = {name: {0: Dim("batch"), 1: Dim("tokens")} for name in inputs}
-    run = torch.export.export(text_model, (), inputs, dynamic_shapes=shapes).module()
+    run = torch.export.export(text_model, (), inputs, dynamic_shapes=text_shapes(inputs)).module()
     for sizes in SIZES:
         with torch.no_grad():
             found, expected = run(**texts(*sizes)).logits, text_model(**texts(*sizes)).logits
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_onnx_runs_a_model_of_texts_with_the_same_logits(text_model: Any, tmp_path: Path) -> None:
-    for library in ("onnx", "onnxscript"):
-        pytest.importorskip(library)
-    onnxruntime = pytest.importorskip("onnxruntime")
     inputs = texts(*EXAMPLE)
-    torch.onnx.export(
-        text_model,
-        kwargs=inputs,
-        dynamic_shapes={name: {0: Dim("batch"), 1: Dim("tokens")} for name in inputs},
-        input_names=[*inputs],
-        output_names=["logits"],
-        dynamo=True,
-        verbose=False,
-    ).save(tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    session = onnx_session(text_model, inputs, text_shapes(inputs), tmp_path)
     for sizes in SIZES:
         inputs = texts(*sizes)
         (logits,) = session.run(["logits"], {name: x.numpy() for name, x in inputs.items()})
@@ -437,9 +423,10 @@ def test_onnx_runs_a_model_of_texts_with_the_same_logits(text_model: Any, tmp_pa
             np.testing.assert_allclose(logits, text_model(**inputs).logits, rtol=0, atol=1e-4, err_msg=str(sizes))
 
 
-@pytest.mark.full
-def test_a_compiled_model_of_texts_does_not_recompile_for_other_shapes(text_model: Any) -> None:
-    compiled = torch.compile(text_model, fullgraph=True, dynamic=True, backend="inductor")
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.full)])
+def test_a_compiled_model_of_texts_does_not_recompile_for_other_shapes(text_model: Any, backend: str) -> None:
+    compiled = torch.compile(text_model, fullgraph=True, dynamic=True, backend=backend)
     for sizes in ((20, 13, 9), (9, 7), (64, 63, 7, 1)):
         with torch.no_grad():
             found, expected = compiled(**texts(*sizes)).logits, text_model(**texts(*sizes)).logits

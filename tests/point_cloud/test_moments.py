@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modeling_sft.point_cloud.geometry import center_points
 from modeling_sft.point_cloud.moments import cloud_moments, moment_invariants
 from random_clouds import random_batch, random_orthogonal
 
@@ -59,3 +60,12 @@ def test_coinciding_points_and_absent_normals_give_zeros():
     batch = random_batch([9], normals=False)
     assert not invariants(batch)[..., 6:].any()
     torch.testing.assert_close(invariants(batch)[..., :6], invariants(batch, with_normals=False))
+
+
+def test_the_order_of_points_changes_no_bit_of_the_moments():
+    points = random_batch([300], dtype=torch.float32)["points"]
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(0))
+    every = torch.ones(1, 300, dtype=torch.bool)
+    for found, permuted in zip(cloud_moments(points, every), cloud_moments(points[:, order], every), strict=True):
+        assert torch.equal(found, permuted)
+    assert torch.equal(center_points(points[:, order], every), center_points(points, every)[:, order])

@@ -143,6 +143,9 @@ def test_ties_go_by_content_and_then_to_the_lower_index() -> None:
     content = torch.tensor([[[9.0, -1.0, 0.5, 2.0, 9.0, 0.5 + 2.0**-18]]])
     assert topk_selection(scores, content, mask, 3)[0, 0].tolist() == [3, 2, 5]
     assert systematic_selection(same, content, mask, 2, 1.0)[0, 0].tolist() == [4, 5]
+    # Contents are told apart on a finer grid than scores.
+    content = torch.tensor([[[9.0, 0.5, 0.5, 0.5 + 2.0**-14, 9.0, 0.5]]])
+    assert topk_selection(scores, content, mask, 1)[0, 0].tolist() == [3]
 
 
 @settings(max_examples=100, deadline=None)

@@ -16,9 +16,7 @@ SMILES = ["C" * length for length in range(1, 9)] + ["c1ccccc1", "C1CCCCC1", "c1
 """Eleven molecules; row i < 8 has i + 1 atoms, and rows 8 and 10 share a scaffold."""
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+pytestmark = pytest.mark.usefixtures("own_dataset_cache")
 
 
 def write(folder, targets, name="train.csv", smiles=SMILES):

@@ -22,9 +22,7 @@ FILES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+pytestmark = pytest.mark.usefixtures("own_dataset_cache")
 
 
 def write(folder, changes=None, suffix=".csv.gz"):

@@ -10,10 +10,7 @@ from modeling_sft.data import load_sequence_dataset
 from modeling_sft.data.sequence.readers import SEQUENCE_READERS
 from paths import ROOT
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+pytestmark = pytest.mark.usefixtures("own_dataset_cache")
 
 
 def test_unknown_names_get_a_suggestion():

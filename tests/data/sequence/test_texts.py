@@ -9,10 +9,7 @@ from datasets import ClassLabel, Value
 
 from modeling_sft.data import load_sequence_dataset
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+pytestmark = pytest.mark.usefixtures("own_dataset_cache")
 
 
 def write(path, table):

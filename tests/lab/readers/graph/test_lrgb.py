@@ -12,10 +12,8 @@ from modeling_sft.data.graph.readers import load_graph_dataset
 PARTS = ("train", "val", "test")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    pytest.importorskip("torch_geometric")
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+pytest.importorskip("torch_geometric")
+pytestmark = pytest.mark.usefixtures("own_dataset_cache")
 
 
 def molecule(num_nodes, *labels):

@@ -9,10 +9,7 @@ from modeling_sft.data.graph.folds import fold_indices, stratified_folds
 from modeling_sft.data.graph.readers import GRAPH_READERS, load_graph_dataset
 from paths import ROOT
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+pytestmark = pytest.mark.usefixtures("own_dataset_cache")
 
 
 def test_unknown_names_and_options():

@@ -13,10 +13,7 @@ from PIL import Image
 
 from modeling_sft.data import load_sequence_dataset
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+pytestmark = pytest.mark.usefixtures("own_dataset_cache")
 
 
 def images(count, size, seed=0):
