@@ -32,7 +32,9 @@ SEQUENCE_READERS |= {
     "cifar10": ReaderEntry(read_cifar10),
     "cifar10_gray": ReaderEntry(read_cifar10_gray, license="none stated; for research (Krizhevsky, 2009)"),
     "imdb": ReaderEntry(
-        read_imdb, license="none stated; reviews belong to their authors, for research (Maas et al., 2011)"
+        read_imdb,
+        ("max_bytes",),
+        license="none stated; reviews belong to their authors, for research (Maas et al., 2011)",
     ),
     "listops": ReaderEntry(read_list_ops),
     "lra_listops": ReaderEntry(

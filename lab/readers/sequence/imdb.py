@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from modeling_sft.data.files import damaged, dataset_folder, existing_file
 from modeling_sft.data.sequence.text_files import check_texts
+from modeling_sft.hub.values import require_integer
 
 from ..contents import check_class_ids, read_parquet
 from .rows import text_rows
@@ -25,16 +26,29 @@ FOLDERS = ("neg", "pos")
 FILE_NAME = re.compile(r"(\d+)_(\d+)\.txt")
 
 
-def read_imdb(data_dir: str | os.PathLike[str] | None) -> dict[str, Dataset]:
+def read_imdb(data_dir: str | os.PathLike[str] | None, max_bytes: int | None = None) -> dict[str, Dataset]:
     """25,000 / 25,000 reviews, ordered by label, so shuffle them.
 
+    Args:
+        data_dir: see `LAYOUT`.
+        max_bytes: bytes of each review's UTF-8 text to keep, from its beginning, without the part of a character that
+            would be cut; `None` keeps all. Models of bytes and of byte pairs then read the same.
+
     Raises:
-        ValueError: for absent and damaged files.
+        ValueError: for absent and damaged files, and for a number of bytes below 4, the most that a character has.
     """
+    require_integer("max_bytes", max_bytes, 4, or_none="to keep whole reviews")
     folder = dataset_folder("imdb", data_dir, LAYOUT, "aclImdb")
     read = _read_folder if (folder / "train").is_dir() else _read_parquet
     rows = {split: read(folder, split) for split in ("train", "test")}
-    return {split: text_rows(texts, labels, CLASS_NAMES) for split, (texts, labels) in rows.items()}
+    return {
+        split: text_rows([_beginning(text, max_bytes) for text in texts], labels, CLASS_NAMES)
+        for split, (texts, labels) in rows.items()
+    }
+
+
+def _beginning(text: str, max_bytes: int | None) -> str:
+    return text.encode()[:max_bytes].decode(errors="ignore")
 
 
 def _read_parquet(folder: Path, split: str) -> tuple[list[str], list[int]]:

@@ -21,8 +21,8 @@ def test_unknown_names_get_a_suggestion():
 
 
 def test_unknown_options_are_refused_with_those_there_are(tmp_path):
-    with pytest.raises(ValueError, match="'imdb' has no option 'by'; it has none"):
-        load_sequence_dataset("imdb", tmp_path, by="line")
+    with pytest.raises(ValueError, match="'mnist' has no option 'by'; it has none"):
+        load_sequence_dataset("mnist", tmp_path, by="line")
     with pytest.raises(ValueError, match="'plain_text' has no option 'unit'; it has by"):
         load_sequence_dataset("plain_text", tmp_path, unit="line")
 
@@ -78,6 +78,14 @@ def test_both_layouts_of_imdb_give_the_same_rows(tmp_path):
             assert [(row["text"], row["label"]) for row in rows] == REVIEWS[split]
             assert rows.features["label"].names == ["negative", "positive"]
             assert rows.column_names == ["text", "label"]
+
+
+def test_the_first_bytes_of_reviews_end_with_a_whole_character(tmp_path):
+    write_imdb_tables(tmp_path)
+    texts = load_sequence_dataset("imdb", tmp_path, max_bytes=5)["train"]["text"]
+    assert list(texts) == ["bad", "worse", "a na"]  # The ï is the fifth byte and the sixth.
+    with pytest.raises(ValueError, match="max_bytes must be an integer of at least 4"):
+        load_sequence_dataset("imdb", tmp_path, max_bytes=3)
 
 
 @pytest.mark.parametrize(
