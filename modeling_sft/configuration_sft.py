@@ -365,6 +365,8 @@ class SFTGraphConfig(SFTContextConfig):
         edge_vocab_sizes: likewise of edges.
         num_edge_features: likewise of edges.
         num_node_encodings: numbers per node that say where it lies in its graph (random-walk or Laplacian encodings).
+        num_graph_features: numbers per graph, such as descriptors of molecules, for heads of whole graphs.
+        graph_feature_mean, graph_feature_scale: their means and standard deviations, by which they are normalised.
         target_mean, target_scale: means and standard deviations of regression targets; the loss is computed on
             normalised targets, and logits are in the targets' own units.
         context_hash_radius: of the largest ball of nodes and edges, known by their categories, that is hashed around
@@ -394,6 +396,9 @@ class SFTGraphConfig(SFTContextConfig):
     edge_vocab_sizes: list[int] | None = None
     num_edge_features: int = 0
     num_node_encodings: int = 0
+    num_graph_features: int = 0
+    graph_feature_mean: list[float] | None = None
+    graph_feature_scale: list[float] | None = None
     target_mean: list[float] | None = None
     target_scale: list[float] | None = None
     context_hash_radius: int | None = None
@@ -411,17 +416,21 @@ class SFTGraphConfig(SFTContextConfig):
     def validate_architecture(self) -> None:
         """Check ranges and combinations of fields; runs whenever a configuration is made."""
         super().validate_architecture()
-        self._check_least(0, "num_node_features", "num_edge_features", "num_node_encodings")
+        self._check_least(0, "num_node_features", "num_edge_features", "num_node_encodings", "num_graph_features")
         for name in ("node_vocab_sizes", "edge_vocab_sizes"):
             fits = all(size >= 1 for size in getattr(self, name) or ())
             self._check(name, fits, "use None, or sizes of at least 1.")
-        mean, std = self.target_mean, self.target_scale
-        self._check(
-            "target_scale",
-            (mean is None) == (std is None)
-            and (mean is None or std is None or (len(mean) == len(std) == self.num_labels and min(std) > 0)),
-            "set `target_mean` and `target_scale` together, one number per label, deviations above 0.",
-        )
+        for kind, count, owner in (
+            ("target", self.num_labels, "label"),
+            ("graph_feature", self.num_graph_features, "feature"),
+        ):
+            mean, std = getattr(self, f"{kind}_mean"), getattr(self, f"{kind}_scale")
+            self._check(
+                f"{kind}_scale",
+                (mean is None) == (std is None)
+                and (mean is None or std is None or (len(mean) == len(std) == count and min(std, default=1.0) > 0)),
+                f"set `{kind}_mean` and `{kind}_scale` together, one number per {owner}, deviations above 0.",
+            )
         fits = self.context_hash_radius is None or 0 <= self.context_hash_radius <= LARGEST_RADIUS
         self._check("context_hash_radius", fits, f"use None or an integer from 0 to {LARGEST_RADIUS}.")
 

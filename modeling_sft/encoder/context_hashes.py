@@ -92,6 +92,17 @@ class SFTContextCounts(nn.Module):
         return F.embedding_bag(rows.flatten(), self.weight, starts, mode="sum", per_sample_weights=weights)
 
 
+def context_tables(model: nn.Module) -> list[Tensor]:
+    """The tables of a model, whose rows stand for hashes."""
+    tables: list[Tensor] = []
+    for module in model.modules():
+        if isinstance(module, SFTContextEmbedding):
+            tables.append(module.table.weight)
+        elif isinstance(module, SFTContextCounts):
+            tables.append(module.weight)
+    return tables
+
+
 def _is_level(rank: Tensor) -> Tensor:
     """Whether a count is 2^k or 3 * 2^k: its steps, evenly spaced in the logarithm."""
     # Take the lowest bit that is set off: 2^k leaves 0, 3 * 2^k leaves twice what was taken.

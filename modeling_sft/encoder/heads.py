@@ -45,14 +45,19 @@ class SFTClassificationHead(nn.Module):
 
     Counts of neighbourhoods, of models that have them, enter the logits by linear maps of the counts and of their
     activations: a linear model of bags of neighbourhoods is a special case (docs/design.md, section 6).
+
+    Args:
+        config: sizes and choices of the model.
+        num_vectors: pooled vectors of D numbers that a row has, see `_per_row`.
+        num_features: numbers of a whole row that stand beside the pooled states.
     """
 
     labels_tokens = False
 
-    def __init__(self, config: SFTEncoderConfig, num_vectors: int = 1):
+    def __init__(self, config: SFTEncoderConfig, num_vectors: int = 1, num_features: int = 0):
         super().__init__()
         self.pooling = SFTPooling(config)
-        self.dense = unit_variance_linear(num_vectors * config.hidden_size, config.hidden_size)
+        self.dense = unit_variance_linear(num_vectors * config.hidden_size + num_features, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.out_proj = nn.Linear(config.hidden_size, int(config.num_labels or 0))
@@ -62,9 +67,27 @@ class SFTClassificationHead(nn.Module):
             width = 2 * num_vectors * config.num_context_counts
             self.counts_proj = nn.Linear(width, int(config.num_labels or 0), bias=False)
 
-    def forward(self, hidden_states: Tensor, mask: Tensor, context_hashes: ContextHashes | None = None) -> Tensor:
-        """Map token states `(B, N, D)`, and the neighbourhoods of tokens, to logits `(B, num_labels)`."""
+    def forward(
+        self,
+        hidden_states: Tensor,
+        mask: Tensor,
+        context_hashes: ContextHashes | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:
+        """Map token states, the neighbourhoods of tokens and normalised features of rows to logits.
+
+        Args:
+            hidden_states: `(B, N, D)`.
+            mask: `(B, N)` bool.
+            context_hashes: of models that count them.
+            features: `(B, num_features)`, or `None` for none.
+
+        Returns:
+            `(B, num_labels)`.
+        """
         pooled = self._per_row(self.dropout(self.pooling(hidden_states, mask)))
+        if features is not None:
+            pooled = torch.cat([pooled, self.dropout(features.to(pooled.dtype))], dim=-1)
         logits = self.out_proj(self.dropout(self.activation(self.dense(pooled))))
         if self.counts is None:
             return logits
@@ -119,6 +142,7 @@ def answer(
     labels: Tensor | None,
     config: SFTEncoderConfig,
     num_items_in_batch: Tensor | int | None = None,
+    features: Tensor | None = None,
 ) -> SFTClassifierOutput:
     """What a model with a head returns: the logits, and with labels the loss.
 
@@ -130,12 +154,13 @@ def answer(
         labels: as in [`classification_loss`] and [`token_classification_loss`], or `None`.
         config: gives `problem_type` and `num_labels`.
         num_items_in_batch: as in [`share_of_step`].
+        features: `(B, num_features)`, for heads of whole rows that have them.
 
     Raises:
         ValueError: the labels' shape or values do not fit.
     """
-    hashes = () if head.labels_tokens else (outputs.context_hashes,)
-    logits = head(outputs.last_hidden_state, mask, *hashes)
+    of_rows = () if head.labels_tokens else (outputs.context_hashes, features)
+    logits = head(outputs.last_hidden_state, mask, *of_rows)
     loss = None
     if labels is not None:
         if head.labels_tokens:

@@ -188,11 +188,19 @@ class SFTGraphLabelModel(SFTGraphPreTrainedModel):
 
     def __init__(self, config: SFTGraphConfig):
         super().__init__(config)
+        if config.num_graph_features and self.head_class.labels_tokens:
+            raise ValueError(
+                f"`num_graph_features` of the configuration is for whole graphs: {type(self).__name__} "
+                "labels nodes, so set it to 0."
+            )
         # Transformers picks a loss by class name and would take the causal one; ours honours num_items_in_batch.
         self.loss_type = "ForTokenClassification" if self.head_class.labels_tokens else "ForSequenceClassification"
         self.sft = SFTGraphModel(config)
-        self.classifier = self.head_class(config)
+        self.classifier = self._build_head(config)
         self.post_init()
+
+    def _build_head(self, config: SFTGraphConfig) -> nn.Module:
+        return self.head_class(config)
 
     @refuses_unknown_arguments(*FORWARD_OPTIONS)
     @can_return_tuple
@@ -205,12 +213,15 @@ class SFTGraphLabelModel(SFTGraphPreTrainedModel):
         node_encodings: Tensor | None = None,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
+        graph_features: Tensor | None = None,
         **kwargs: Any,
     ) -> SFTClassifierOutput:
         """Label graphs or nodes.
 
         Args:
             labels: see the class.
+            graph_features: `(B, num_graph_features)` float, numbers of whole graphs as `graph_feature_mean` and
+                `graph_feature_scale` of the configuration expect them; for heads of whole graphs.
 
         The other arguments are those of [`SFTGraphModel`]. The logits are `(B, num_labels)`, or `(B, N, num_labels)`
         of nodes.
@@ -220,16 +231,39 @@ class SFTGraphLabelModel(SFTGraphPreTrainedModel):
             ValueError: an argument's shape, dtype or values do not fit.
         """
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
+        features = self._normalised(graph_features, len(node_features))
         outputs = self.sft(
             node_features, edge_index, edge_features, edge_mask, node_encodings, attention_mask, **kwargs
         )
         mask = resolve_mask(attention_mask, outputs.last_hidden_state)
-        return self._answer(outputs, mask, labels, num_items_in_batch)
+        return self._answer(outputs, mask, labels, num_items_in_batch, features)
+
+    def _normalised(self, graph_features: Tensor | None, batch: int) -> Tensor | None:
+        """Checked features `(B, num_graph_features)`, of mean 0 and deviation 1 over the training data."""
+        width = self.config.num_graph_features
+        if (graph_features is not None) != (width > 0):
+            raise ValueError(
+                f"`graph_features` does not fit `num_graph_features={width}` of the configuration: pass it exactly "
+                "when the model has features of whole graphs, such as `descriptors` of its processor."
+            )
+        if graph_features is None:
+            return None
+        check_shape("graph_features", graph_features, (batch, width), "per graph")
+        check_finite("graph_features", graph_features[:, None], resolve_mask(None, graph_features[:, None]))
+        # Units may need more digits than half precision has.
+        features = graph_features.to(torch.promote_types(graph_features.dtype, torch.float32))
+        mean, scale = self.config.graph_feature_mean, self.config.graph_feature_scale
+        return features if mean is None else (features - features.new_tensor(mean)) / features.new_tensor(scale)
 
     def _answer(
-        self, outputs: SFTModelOutput, mask: Tensor, labels: Tensor | None, num_items_in_batch: Any
+        self,
+        outputs: SFTModelOutput,
+        mask: Tensor,
+        labels: Tensor | None,
+        num_items_in_batch: Any,
+        features: Tensor | None,
     ) -> SFTClassifierOutput:
-        return answer(self.classifier, outputs, mask, labels, self.config, num_items_in_batch)
+        return answer(self.classifier, outputs, mask, labels, self.config, num_items_in_batch, features)
 
 
 class SFTForGraphClassification(SFTGraphLabelModel):
@@ -245,12 +279,20 @@ class SFTForGraphClassification(SFTGraphLabelModel):
     auto_class_name: ClassVar[str | None] = "AutoModelForGraphClassification"
     head_class = SFTClassificationHead
 
+    def _build_head(self, config: SFTGraphConfig) -> nn.Module:
+        return self.head_class(config, num_features=config.num_graph_features)
+
     def _answer(
-        self, outputs: SFTModelOutput, mask: Tensor, labels: Tensor | None, num_items_in_batch: Any
+        self,
+        outputs: SFTModelOutput,
+        mask: Tensor,
+        labels: Tensor | None,
+        num_items_in_batch: Any,
+        features: Tensor | None,
     ) -> SFTClassifierOutput:
         if self.config.target_mean is None or self.config.target_scale is None:
-            return super()._answer(outputs, mask, labels, num_items_in_batch)
-        logits = self.classifier(outputs.last_hidden_state, mask, outputs.context_hashes)
+            return super()._answer(outputs, mask, labels, num_items_in_batch, features)
+        logits = self.classifier(outputs.last_hidden_state, mask, outputs.context_hashes, features)
         # Units of targets need more digits than half precision has.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         mean, scale = logits.new_tensor(self.config.target_mean), logits.new_tensor(self.config.target_scale)

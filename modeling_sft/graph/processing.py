@@ -13,7 +13,14 @@ from ..hub.values import require_integer
 from ..nn.checks import IGNORED_LABEL
 from .encodings import laplacian_encodings, random_walk_encodings
 from .inputs import check_graph, graph_from_networkx, graph_from_pyg, graphs_from_pyg_batch
-from .molecules import ATOM_FEATURE_SIZES, BOND_FEATURE_SIZES, smiles_to_graph
+from .molecules import (
+    ATOM_FEATURE_SIZES,
+    BOND_FEATURE_SIZES,
+    descriptor_names,
+    graph_to_molecule,
+    molecular_descriptors,
+    smiles_to_graph,
+)
 
 # A file of settings must not decide that memory is filled.
 MAX_ENCODINGS = 2**12
@@ -41,15 +48,18 @@ class SFTGraphProcessor(SFTProcessor):
         laplacian_vectors: how many eigenvectors of the graph Laplacian to give behind these; 0 gives none.
         node_attributes: names of the attributes of networkx nodes that are features, side by side.
         edge_attributes: the same for networkx edges.
+        descriptors: names of RDKit's properties of whole molecules to give as `graph_features`, in this order, or
+            "all" of them; the graphs are molecules then, with the features of OGB. They see no stereo and no isotopes.
 
     Raises:
         TypeError: for an unknown argument.
         ValueError: for a value outside its range.
+        ImportError: for descriptors without RDKit.
     """
 
     model_input_names = [
         *("node_features", "edge_index", "edge_features", "edge_mask"),
-        *("node_encodings", "attention_mask", "node_pairs"),
+        *("node_encodings", "graph_features", "attention_mask", "node_pairs"),
     ]
 
     def __init__(
@@ -58,6 +68,7 @@ class SFTGraphProcessor(SFTProcessor):
         laplacian_vectors: int = 0,
         node_attributes: Sequence[str] = (),
         edge_attributes: Sequence[str] = (),
+        descriptors: str | Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         for name, count in (("random_walk_steps", random_walk_steps), ("laplacian_vectors", laplacian_vectors)):
@@ -65,11 +76,13 @@ class SFTGraphProcessor(SFTProcessor):
         for name, names in (("node_attributes", node_attributes), ("edge_attributes", edge_attributes)):
             if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) for each in names):
                 raise ValueError(f"{name} must be a list of names; got {names!r}.")
+        names = _checked_descriptors(descriptors)
         super().__init__(**kwargs)
         self.random_walk_steps = random_walk_steps
         self.laplacian_vectors = laplacian_vectors
         self.node_attributes = list(node_attributes)
         self.edge_attributes = list(edge_attributes)
+        self.descriptors = names
 
     @property
     def num_node_encodings(self) -> int:
@@ -112,8 +125,9 @@ class SFTGraphProcessor(SFTProcessor):
 
         Returns:
             `node_features` (n, C) int64 or float32, `edge_index` (2, E) int64 and, where there are some,
-            `edge_features` (E, C') int64 or float32, `node_encodings` (n, P) float32, `node_pairs` (M, 2) int64 and
-            `labels`: an int64 scalar, (T,) float32, (n,) int64 or, with `node_pairs`, (M,) int64.
+            `edge_features` (E, C') int64 or float32, `node_encodings` (n, P) float32, `graph_features` (G,) float32,
+            `node_pairs` (M, 2) int64 and `labels`: an int64 scalar, (T,) float32, (n,) int64 or, with `node_pairs`,
+            (M,) int64.
 
         Raises:
             ValueError: as `__call__`.
@@ -131,12 +145,28 @@ class SFTGraphProcessor(SFTProcessor):
             encodings.append(laplacian_encodings(edge_index, num_nodes, self.laplacian_vectors))
         if encodings:
             item["node_encodings"] = np.concatenate(encodings, axis=1)
+        if self.descriptors:
+            item["graph_features"] = self.graph_features(row)
         if "edge_label_index" in row:
             item["node_pairs"] = np.ascontiguousarray(row["edge_label_index"].T)
             item["labels"] = row["edge_label"]
         elif "y" in row:
             item["labels"] = np.asarray(row["y"])
         return item
+
+    def graph_features(self, row: Mapping[str, Any]) -> NDArray[np.float32]:
+        """The descriptors of a molecule, in RDKit's units: `(len(descriptors),)`.
+
+        Args:
+            row: a molecule with the features of OGB.
+
+        Raises:
+            ValueError: for another graph, or a descriptor that is not finite.
+        """
+        # A row without bonds may have no features of bonds.
+        bonds = row.get("edge_attr")
+        bonds = np.empty((0, len(BOND_FEATURE_SIZES)), np.int64) if bonds is None or len(bonds) == 0 else bonds
+        return molecular_descriptors(graph_to_molecule({**row, "edge_attr": bonds}), self.descriptors)
 
     def pad(self, items: Sequence[Mapping[str, Any]], return_tensors: str | None = "pt") -> BatchFeature:
         """Joins results of `item` into a batch, padded to its most nodes, edges and pairs.
@@ -149,9 +179,10 @@ class SFTGraphProcessor(SFTProcessor):
             BatchFeature with `node_features` (B, N, C) int64, or float32 if those of any graph are; `edge_index`
             (B, 2, E) int64; `edge_mask` (B, E) and `attention_mask` (B, N) int64, 1 = real and 0 = padding; and, where
             there are some, `edge_features` (B, E, C') int64 or float32, `node_encodings` (B, N, P) float32,
-            `node_pairs` (B, M, 2) int64 and `labels`: (B,) int64, (B, T) float32, (B, N) int64 for classes of nodes,
-            or (B, M) int64 for pairs. Padding is -100 in `labels` and 0 everywhere else. The class of a graph of one
-            node counts as the node's where other graphs of the batch have classes of nodes.
+            `graph_features` (B, G) float32, `node_pairs` (B, M, 2) int64 and `labels`: (B,) int64, (B, T) float32,
+            (B, N) int64 for classes of nodes, or (B, M) int64 for pairs. Padding is -100 in `labels` and 0 everywhere
+            else. The class of a graph of one node counts as the node's where other graphs of the batch have classes of
+            nodes.
 
         Raises:
             ValueError: for an empty list, inputs that some graphs have and others lack, widths that differ, and labels
@@ -178,6 +209,9 @@ class SFTGraphProcessor(SFTProcessor):
             arrays = _column(items, name)
             if arrays:
                 batch[name] = _padded(name, arrays)
+        graph_features = _column(items, "graph_features")
+        if graph_features:
+            batch["graph_features"] = np.stack(graph_features).astype(np.float32)
         labels = _column(items, "labels")
         if labels:
             batch["labels"] = _joined_labels(labels, num_nodes, "node_pairs" in batch)
@@ -203,6 +237,18 @@ class SFTGraphProcessor(SFTProcessor):
             "graph must be a PyTorch Geometric Data, a networkx graph, a mapping with node_feat and edge_index, or a "
             f"SMILES string; got {type(graph).__name__}."
         )
+
+
+def _checked_descriptors(names: str | Sequence[str]) -> list[str]:
+    """The names of descriptors; RDKit is not needed for none."""
+    if not names:
+        return []
+    known = descriptor_names()
+    if names == "all":
+        return list(known)
+    if not isinstance(names, (list, tuple)) or not set(names) <= set(known):
+        raise ValueError(f'descriptors must be "all" or a list of {", ".join(known)}; got {names!r}.')
+    return list(names)
 
 
 def _split_into_graphs(graphs: Any) -> list[Any]:

@@ -19,6 +19,7 @@ TRAINING_NAMES = ("metric_for_best_model", "disable_tqdm")
 _OF_STEPS = (
     "augmentation",
     "importance_scorer",
+    "context_hashes",
     "sampling_noise_schedule",
     "early_stopping",
     "max_tokens_per_batch",

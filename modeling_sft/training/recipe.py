@@ -117,6 +117,22 @@ class ImportanceScorerSettings(Section):
     max_grad_norm: Annotated[Number, Field(gt=0)] | None = None
 
 
+class ContextHashSettings(Section):
+    """How the tables of context hashes are optimised: each of their rows is seen in few steps.
+
+    Args:
+        learning_rate_multiplier: factor on the learning rate of the tables, at every step of the schedule.
+        adam_beta2: Adam's decay of squared gradients for the tables, in place of `training.adam_beta2`. Near 1, rows
+            that are rarely seen move too far; .9 forgets sooner. None leaves it.
+        weight_decay: of the tables, in place of `training.weight_decay`. None leaves it.
+    """
+
+    place = "context_hashes"
+    learning_rate_multiplier: Annotated[Number, Field(ge=0)] = 1.0
+    adam_beta2: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    weight_decay: Annotated[Number, Field(ge=0)] | None = None
+
+
 class SamplingNoiseSchedule(Section):
     """Linear annealing of `sampling_noise` from the configuration's value.
 
@@ -173,6 +189,7 @@ class Recipe(Section):
         augmentation: arguments of the task's augmentation; empty for none.
         training: fields of [`~transformers.TrainingArguments`].
         importance_scorer: learning rate and clipping of the importance scorers.
+        context_hashes: how the tables of context hashes are optimised, of models that have them.
         sampling_noise_schedule: annealing of the sampling noise.
         early_stopping: when to stop before the last epoch.
         baseline: model of other authors to train in place of SFT, for comparison; the task knows which. `model` then
@@ -197,6 +214,7 @@ class Recipe(Section):
     augmentation: dict[str, Any] = {}
     training: dict[str, Any] = {}
     importance_scorer: ImportanceScorerSettings = ImportanceScorerSettings()
+    context_hashes: ContextHashSettings = ContextHashSettings()
     sampling_noise_schedule: SamplingNoiseSchedule | None = None
     early_stopping: EarlyStopping | None = None
     baseline: str | None = None

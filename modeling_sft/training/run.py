@@ -272,6 +272,7 @@ def _build_trainer(
         preprocess_logits_for_metrics=task.preprocess_logits(model.config),
         callbacks=callbacks,
         importance_scorer=recipe.importance_scorer,
+        context_hashes=recipe.context_hashes,
         max_tokens_per_batch=recipe.max_tokens_per_batch,
         sort_within_step=recipe.sort_within_step,
     )

@@ -1,4 +1,4 @@
-"""Trainer that counts labels as the losses do, with an own learning rate and clipping for importance scorers."""
+"""Trainer that counts labels as the losses do, with own settings of importance scorers and context hashes."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -10,11 +10,12 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 from ..data.batch_samplers import SortedStepBatchSampler, TokenBudgetBatchSampler
+from ..encoder.context_hashes import context_tables
 from ..encoder.losses import present_labels
 from ..hub.writing import plain_errors
 from ..nn.checks import IGNORED_LABEL
 from .checkpoints import check_best_checkpoint
-from .recipe import ImportanceScorerSettings
+from .recipe import ContextHashSettings, ImportanceScorerSettings
 
 SCORER_NAME_PART = ".sampler."
 
@@ -58,11 +59,12 @@ class SFTTrainer(Trainer):
     """[`~transformers.Trainer`] for models with importance scorers.
 
     The scorers' parameters (names that contain `.sampler.`) form their own parameter groups, whose learning rate is
-    the multiple of the others' at every step of the schedule, and may be clipped apart from all other parameters.
-    Weight decay leaves out biases, norms, scalars and the relation's projections.
+    the multiple of the others' at every step of the schedule, and may be clipped apart from all other parameters. So
+    do the tables of context hashes. Weight decay leaves out biases, norms, scalars and the relation's projections.
 
     Args:
         importance_scorer: multiplier and clipping; by default both are off.
+        context_hashes: multiplier, decays of squared gradients and of weights; by default those of all parameters.
         max_tokens_per_batch: form training batches by [`TokenBudgetBatchSampler`] from the `lengths` of the training
             data, in place of `per_device_train_batch_size` rows each.
         sort_within_step: form training batches by [`SortedStepBatchSampler`] from the `lengths` of the training data:
@@ -77,11 +79,13 @@ class SFTTrainer(Trainer):
         self,
         *args: Any,
         importance_scorer: ImportanceScorerSettings | None = None,
+        context_hashes: ContextHashSettings | None = None,
         max_tokens_per_batch: int | None = None,
         sort_within_step: bool = False,
         **kwargs: Any,
     ) -> None:
         self.importance_scorer = importance_scorer or ImportanceScorerSettings()
+        self.context_hashes = context_hashes or ContextHashSettings()
         self.max_tokens_per_batch = max_tokens_per_batch
         self.sort_within_step = sort_within_step
         self._scorer_grad_norm: torch.Tensor | None = None
@@ -170,20 +174,23 @@ class SFTTrainer(Trainer):
         ]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Create the optimizer, and split the scorers' parameters off each of its groups."""
+        """Create the optimizer, and split the parameters of scorers and of tables off each of its groups."""
         is_new = self.optimizer is None
         optimizer = super().create_optimizer(model)
-        if is_new and self.importance_scorer.learning_rate_multiplier != 1:
-            named_parameters = (self.model if model is None else model).named_parameters()
-            scorer = {parameter for name, parameter in named_parameters if is_scorer_parameter(name)}
-            groups = []
-            for group in optimizer.param_groups:
-                own = [p for p in group["params"] if p in scorer]
-                scaled_rate = group["lr"] * self.importance_scorer.learning_rate_multiplier
-                groups.append({**group, "params": [p for p in group["params"] if p not in scorer]})
-                groups.append({**group, "params": own, "lr": scaled_rate})
-            # The first group must not be empty: Trainer logs its learning rate as that of the model.
-            optimizer.param_groups[:] = [group for group in groups if group["params"]]
+        if not is_new:
+            return optimizer
+        of_model: Any = self.model if model is None else model
+        if self.importance_scorer.learning_rate_multiplier != 1:
+            scorer = {parameter for name, parameter in of_model.named_parameters() if is_scorer_parameter(name)}
+            _split_off(optimizer, scorer, self.importance_scorer.learning_rate_multiplier)
+        if self.context_hashes != ContextHashSettings():
+            _split_off(
+                optimizer,
+                set(context_tables(of_model)),
+                self.context_hashes.learning_rate_multiplier,
+                self.context_hashes.adam_beta2,
+                self.context_hashes.weight_decay,
+            )
         return optimizer
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
@@ -222,3 +229,26 @@ class SFTTrainer(Trainer):
         if "grad_norm" in logs and self._scorer_grad_norm is not None:
             logs["scorer_grad_norm"] = self._scorer_grad_norm.item()
         super().log(logs, start_time)
+
+
+def _split_off(
+    optimizer: torch.optim.Optimizer,
+    own: set[torch.Tensor],
+    learning_rate_multiplier: float,
+    adam_beta2: float | None = None,
+    weight_decay: float | None = None,
+) -> None:
+    """Give some parameters groups of their own; `None` leaves a setting as it is."""
+    groups = []
+    for group in optimizer.param_groups:
+        changed = {"lr": group["lr"] * learning_rate_multiplier}
+        if adam_beta2 is not None:
+            if "betas" not in group:
+                raise ValueError("`context_hashes.adam_beta2` is for Adam: set it to null for this `training.optim`.")
+            changed["betas"] = (group["betas"][0], adam_beta2)
+        if weight_decay is not None:
+            changed["weight_decay"] = weight_decay
+        groups.append({**group, "params": [p for p in group["params"] if p not in own]})
+        groups.append({**group, **changed, "params": [p for p in group["params"] if p in own]})
+    # The first group must not be empty: Trainer logs its learning rate as that of the model.
+    optimizer.param_groups[:] = [group for group in groups if group["params"]]

@@ -117,6 +117,12 @@ def test_features_that_the_model_does_not_know_raise(batch: Batch) -> None:
         ({"target_mean": [0.0] * 5}, "target_scale"),
         ({"target_mean": [0.0] * 5, "target_scale": [1.0] * 4}, "target_scale"),
         ({"target_mean": [0.0] * 5, "target_scale": [1.0] * 4 + [0.0]}, "target_scale"),
+        ({"num_graph_features": -1}, "num_graph_features"),
+        ({"num_graph_features": 2, "graph_feature_mean": [0.0] * 2}, "graph_feature_scale"),
+        (
+            {"num_graph_features": 2, "graph_feature_mean": [0.0] * 3, "graph_feature_scale": [1.0] * 3},
+            "one number per",
+        ),
     ],
 )
 def test_bad_configurations_raise_naming_the_field(fields: dict[str, Any], message: str) -> None:
@@ -181,6 +187,31 @@ def test_regression_is_learned_on_normalised_targets_and_answered_in_their_units
     assert model(**batch, labels=torch.full_like(labels, -100.0)).loss > 100
     half = model.to(torch.bfloat16)(**{k: v.bfloat16() if v.is_floating_point() else v for k, v in batch.items()})
     assert half.logits.dtype == torch.float32
+
+
+def test_features_of_whole_graphs_are_normalised_and_seen_by_the_head(batch: Batch) -> None:
+    fields = {"num_graph_features": 2, "graph_feature_mean": [300.0, -1.0], "graph_feature_scale": [50.0, 0.5]}
+    model, plain = build_graph(**fields), build_graph(num_graph_features=2)
+    features = torch.tensor([[320.0, -1.0], [1300.0, 2.5]], dtype=torch.float64)
+    logits = model(**batch, graph_features=features).logits
+    assert torch.equal(model(**batch, graph_features=features.flip(0)).logits == logits, torch.zeros(2, 5).bool())
+    normal = torch.tensor([[0.4, 0.0], [20.0, 7.0]], dtype=torch.float64)
+    torch.testing.assert_close(logits, plain(**batch, graph_features=normal).logits)
+
+
+def test_features_of_whole_graphs_that_do_not_fit_are_refused(batch: Batch) -> None:
+    model = build_graph(num_graph_features=2)
+    for features, message in (
+        (None, "`graph_features` does not fit `num_graph_features=2`"),
+        (torch.zeros(2, 3), r"`graph_features` has shape \(2, 3\): expected \(2, 2\), per graph"),
+        (torch.tensor([[0.0, 1.0], [torch.nan, 1.0]]), "`graph_features` holds NaN or infinite values .*row 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model(**batch, graph_features=features)
+    with pytest.raises(ValueError, match="`graph_features` does not fit `num_graph_features=0`"):
+        build_graph()(**batch, graph_features=torch.zeros(2, 1))
+    with pytest.raises(ValueError, match="SFTForNodeClassification labels nodes"):
+        build_graph(SFTForNodeClassification, num_graph_features=2)
 
 
 def test_a_class_per_node(batch: Batch) -> None:

@@ -144,6 +144,28 @@ def test_smiles_fit_their_vocabulary():
         processor(["C", "C("])
 
 
+def test_descriptors_are_those_of_rdkit():
+    descriptors = pytest.importorskip("rdkit.Chem.rdMolDescriptors")
+    chem = pytest.importorskip("rdkit.Chem")
+    names = ["tpsa", "CrippenClogP", "NumRings"]
+    smiles = ["CC(=O)Nc1ccc(O)cc1", "[Na+]", "C1CC1C#N"]
+    batch = SFTGraphProcessor(descriptors=names)(smiles)
+    expected = [descriptors.Properties(names).ComputeProperties(chem.MolFromSmiles(one)) for one in smiles]
+    np.testing.assert_allclose(batch["graph_features"].numpy(), np.array([list(row) for row in expected]), rtol=1e-6)
+    every = SFTGraphProcessor(descriptors="all")
+    assert len(every.descriptors) == every(smiles)["graph_features"].shape[1] > 40
+    assert SFTGraphProcessor().descriptors == [] and "graph_features" not in SFTGraphProcessor()(smiles)
+
+
+def test_descriptors_of_what_is_no_molecule_are_refused():
+    pytest.importorskip("rdkit")
+    for wrong in ("tpsa", ["tpsa", "weight"], [3]):
+        with pytest.raises(ValueError, match='descriptors must be "all" or a list of .*CrippenClogP'):
+            SFTGraphProcessor(descriptors=wrong)
+    with pytest.raises(ValueError, match="`node_feat` has shape .*: molecules have 9 columns"):
+        SFTGraphProcessor(descriptors=["tpsa"])(row(3, 2))
+
+
 def test_labels_of_each_kind_train_a_model():
     processor = SFTGraphProcessor()
     sizes = (5, 1, 3)
@@ -259,6 +281,9 @@ except ImportError as error:
 
 def test_saving_carries_settings_and_code(tmp_path):
     processor = SFTGraphProcessor(3, 2, ["kind"], ["bond"])
+    pytest.importorskip("rdkit")
+    SFTGraphProcessor(descriptors=["tpsa"]).save_pretrained(tmp_path / "molecules")
+    assert SFTGraphProcessor.from_pretrained(tmp_path / "molecules").descriptors == ["tpsa"]
     graphs = [row(5, 9), row(3, 2)]
     processor.save_pretrained(tmp_path)
     torch.save({"graphs": graphs, "batch": dict(processor(graphs))}, tmp_path / "stored.pt")

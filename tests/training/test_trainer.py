@@ -4,10 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from configurations import tiny_graph_config
+from modeling_sft import SFTForGraphClassification
 from modeling_sft.training import activation_checkpointing_arguments, build_training_arguments, get_task
 from modeling_sft.training.run import _build_trainer
-from modeling_sft.training.trainer import is_scorer_parameter
-from tiny_recipes import tiny_recipe
+from modeling_sft.training.trainer import SFTTrainer, is_scorer_parameter
+from tiny_recipes import tiny_graph_recipe, tiny_recipe
 
 
 @pytest.fixture
@@ -46,6 +48,36 @@ def test_every_parameter_is_in_one_group(make_trainer):
 
 def test_without_multiplier_the_groups_are_those_of_trainer(make_trainer):
     assert len(make_trainer().create_optimizer().param_groups) == 2
+
+
+def test_tables_of_context_hashes_form_groups_of_their_own(tmp_path):
+    recipe = tiny_graph_recipe(
+        *("task=graph-classification", "dataset.name=smiles_files", "model.context_hash_radius=1"),
+        *(
+            "training.eval_strategy=no",
+            "training.save_strategy=no",
+            "training.weight_decay=0.1",
+            "training.learning_rate=0.01",
+        ),
+        "context_hashes={learning_rate_multiplier: 3, adam_beta2: 0.9, weight_decay: 0.5}",
+    )
+    config = tiny_graph_config(context_hash_radius=1)
+    model = SFTForGraphClassification(config)
+    arguments = build_training_arguments(recipe, tmp_path)
+    trainer = SFTTrainer(model, arguments, context_hashes=recipe.context_hashes)
+    tables = {"sft.context_embedding.table.weight", "classifier.counts.weight"}
+    found = set()
+    for names, settings in group_of(trainer, trainer.create_optimizer()):
+        if names & tables:
+            found |= names
+            assert settings["lr"] == pytest.approx(0.03) and settings["weight_decay"] == 0.5
+            assert settings["betas"] == (0.9, 0.9)
+        else:
+            assert settings["lr"] == pytest.approx(0.01) and settings["betas"] == (0.9, 0.999)
+    assert found == tables
+    arguments.optim = "sgd"
+    with pytest.raises(ValueError, match=r"`context_hashes.adam_beta2` is for Adam"):
+        SFTTrainer(model, arguments, context_hashes=recipe.context_hashes).create_optimizer()
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant_with_warmup", "polynomial"])

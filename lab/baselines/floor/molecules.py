@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from modeling_sft.graph.molecules import ATOM_FEATURE_SIZES, BOND_FEATURE_SIZES, BOND_TYPES
+from modeling_sft.graph.molecules import descriptor_names, graph_to_molecule, molecular_descriptors
 from modeling_sft.hub.optional import import_optional
 from modeling_sft.hub.values import require_integer
 from modeling_sft.training.estimators import Estimator, Scores, TrainingData
@@ -19,7 +19,6 @@ from .heads import fit_scores
 CHOICES = (("forest", 2), ("forest", 3), ("boosting", 2))
 """Methods and radii of the neighbourhoods, in bonds, that are tried."""
 RADII = (2, 3)
-_ATOM_COLUMNS = {"number": 0, "charge": 3, "hydrogens": 4, "radicals": 5, "aromatic": 7}
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,13 @@ class Fingerprints(Estimator):
     def features(self, rows: Any) -> dict[int, NDArray[np.float32]]:
         """For each radius counts and properties, `(n, F)` float32."""
         fingerprints = import_optional("rdkit.Chem.rdFingerprintGenerator", "graphs")
-        describe = import_optional("rdkit.Chem.rdMolDescriptors", "graphs").Properties()
+        names = descriptor_names() if self.settings.properties else ()
         num_bins = self.settings.num_bins
         generators = {radius: fingerprints.GetMorganGenerator(radius=radius, fpSize=num_bins) for radius in RADII}
         found: dict[int, list[NDArray[np.float32]]] = {radius: [] for radius in RADII}
         for row in rows:
-            molecule = molecule_of(row)
-            properties = describe.ComputeProperties(molecule) if self.settings.properties else ()
+            molecule = graph_to_molecule(row)
+            properties = molecular_descriptors(molecule, names)
             for radius, generator in generators.items():
                 counts = generator.GetCountFingerprintAsNumPy(molecule)
                 found[radius].append(np.concatenate([counts, properties]).astype(np.float32))
@@ -83,42 +82,3 @@ class Fingerprints(Estimator):
         data = data._replace(features=data.features[radius])
         scores = fit_scores(method, self.recipe.task, data, self.recipe.seed)
         return lambda features: scores(features[radius])
-
-
-def molecule_of(row: Mapping[str, Any]) -> Any:
-    """The `rdkit.Chem.Mol` of a row with OGB's features, without stereo and isotopes.
-
-    Args:
-        row: `node_feat` (n, 9), `edge_index` (2, E) with each bond in both directions and `edge_attr` (E, 3), as
-            [`smiles_to_graph`] gives them.
-
-    Raises:
-        ValueError: if the features are not of these widths.
-    """
-    chem = import_optional("rdkit.Chem", "graphs")
-    atoms, bonds = np.asarray(row["node_feat"]), np.asarray(row["edge_attr"])
-    for name, array, sizes in (("node_feat", atoms, ATOM_FEATURE_SIZES), ("edge_attr", bonds, BOND_FEATURE_SIZES)):
-        if array.shape[1:] != (len(sizes),):
-            raise ValueError(f"`{name}` has shape {array.shape}: molecules have {len(sizes)} columns, as OGB's.")
-    molecule = chem.RWMol()
-    unknown = ATOM_FEATURE_SIZES[0] - 1
-    for features in atoms[:, list(_ATOM_COLUMNS.values())].tolist():
-        number, charge, hydrogens, radicals, is_aromatic = features
-        atom = chem.Atom(0 if number == unknown else number + 1)
-        atom.SetFormalCharge(charge - 5)
-        atom.SetNoImplicit(True)
-        atom.SetNumExplicitHs(hydrogens)
-        atom.SetNumRadicalElectrons(radicals)
-        atom.SetIsAromatic(bool(is_aromatic))
-        molecule.AddAtom(atom)
-    types = [*(getattr(chem.BondType, name) for name in BOND_TYPES), chem.BondType.DATIVE]
-    for (first, second), kind in zip(np.asarray(row["edge_index"]).T.tolist(), bonds[:, 0].tolist()):
-        if first < second:
-            molecule.AddBond(first, second, types[kind])
-            molecule.GetBondBetweenAtoms(first, second).SetIsAromatic(types[kind] == chem.BondType.AROMATIC)
-    molecule.UpdatePropertyCache(strict=False)
-    flags = chem.SanitizeFlags
-    chem.SanitizeMol(
-        molecule, flags.SANITIZE_SYMMRINGS | flags.SANITIZE_SETCONJUGATION | flags.SANITIZE_SETHYBRIDIZATION
-    )
-    return molecule

@@ -36,12 +36,16 @@ class GraphTask(Task):
     processor_class = SFTGraphProcessor
     readers = GRAPH_READERS
     load_dataset = staticmethod(load_graph_dataset)
-    names_from_data = (*Task.names_from_data, "num_node_features", "num_edge_features", "num_node_encodings")
+    names_from_data = (
+        *(*Task.names_from_data, "num_node_features", "num_edge_features", "num_node_encodings"),
+        *("num_graph_features", "graph_feature_mean", "graph_feature_scale"),
+    )
 
     def build_model(self, recipe: Recipe, rows: Any, processor: Any) -> PreTrainedModel:
         model_class = self.model_class_of(recipe)
         fields = recipe.model | self._with_target_names(self.output_fields(rows), recipe)
         fields["num_node_encodings"] = processor.num_node_encodings
+        fields |= _graph_feature_fields(rows, processor)
         if recipe.pretrained is not None:
             # Its features are those it was trained on: other data must have the same.
             return load_pretrained(model_class, recipe.pretrained, fields)
@@ -144,14 +148,8 @@ class GraphRegressionTask(GraphTargetsTask):
     def output_fields(self, rows: Any) -> dict[str, Any]:
         num_labels = self.num_targets(rows)
         targets = np.asarray(rows.with_format("numpy", columns=["y"])["y"], dtype=np.float64)
-        scale = np.nanstd(targets, axis=0)
-        return {
-            "num_labels": num_labels,
-            "problem_type": "regression",
-            "target_mean": np.nanmean(targets, axis=0).tolist(),
-            # A target that never changes is left in its own unit.
-            "target_scale": np.where(scale > 0, scale, 1.0).tolist(),
-        }
+        mean, scale = _mean_and_scale(targets)
+        return {"num_labels": num_labels, "problem_type": "regression", "target_mean": mean, "target_scale": scale}
 
     def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
         predicted, expected = np.asarray(evaluation.predictions), np.asarray(evaluation.label_ids)
@@ -215,6 +213,22 @@ class LinkPredictionTask(GraphTask):
         labels = np.asarray(evaluation.label_ids)
         counted = labels != IGNORED_LABEL
         return _ranking_metrics(np.asarray(evaluation.predictions)[counted], labels[counted])
+
+
+def _graph_feature_fields(rows: Any, processor: SFTGraphProcessor) -> dict[str, Any]:
+    """Fields of the configuration that descriptors of the training data decide."""
+    if not processor.descriptors:
+        return {"num_graph_features": 0, "graph_feature_mean": None, "graph_feature_scale": None}
+    columns = [name for name in ("node_feat", "edge_index", "edge_attr") if name in rows.column_names]
+    features = [processor.graph_features(row) for row in rows.with_format("numpy", columns=columns)]
+    mean, scale = _mean_and_scale(np.stack(features).astype(np.float64))
+    return {"num_graph_features": len(mean), "graph_feature_mean": mean, "graph_feature_scale": scale}
+
+
+def _mean_and_scale(columns: np.ndarray) -> tuple[list[float], list[float]]:
+    """Of columns `(n, C)` without what is missing; one that never changes is left in its own unit."""
+    scale = np.nanstd(columns, axis=0)
+    return np.nanmean(columns, axis=0).tolist(), np.where(scale > 0, scale, 1.0).tolist()
 
 
 def _ranking_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -11,9 +11,8 @@ import pytest
 import yaml
 
 from lab.baselines.floor.heads import class_scores, fit_scores
-from lab.baselines.floor.molecules import molecule_of
 from modeling_sft.cli import main
-from modeling_sft.graph.molecules import parse_smiles, smiles_to_graph
+from modeling_sft.graph.molecules import graph_to_molecule, parse_smiles, smiles_to_graph
 from modeling_sft.point_cloud.augmentation import random_rotation
 from modeling_sft.training import Recipe, check_recipe, evaluate, format_summary, get_task, repeat, train
 from modeling_sft.training.estimators import EstimatorRun, TrainingData
@@ -145,7 +144,7 @@ def test_colours_of_graphs_know_neither_order_nor_direction() -> None:
 def test_molecules_of_rows_have_the_fingerprints_of_their_smiles(smiles: str) -> None:
     fingerprints = pytest.importorskip("rdkit.Chem.rdFingerprintGenerator")
     describe = pytest.importorskip("rdkit.Chem.rdMolDescriptors").Properties(["CrippenClogP", "NumRings", "Phi"])
-    made, read = molecule_of(smiles_to_graph(smiles)), parse_smiles(smiles)
+    made, read = graph_to_molecule(smiles_to_graph(smiles)), parse_smiles(smiles)
     for radius in (2, 3):
         generator = fingerprints.GetMorganGenerator(radius=radius, fpSize=2048)
         expected = generator.GetCountFingerprintAsNumPy(read)
