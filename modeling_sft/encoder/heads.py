@@ -91,8 +91,12 @@ class SFTClassificationHead(nn.Module):
         logits = self.out_proj(self.dropout(self.activation(self.dense(pooled))))
         if self.counts is None:
             return logits
+        return logits + self.counts_proj(self.dropout(self.count_states(context_hashes)))
+
+    def count_states(self, context_hashes: ContextHashes | None) -> Tensor:
+        """Vectors of the counts of neighbourhoods, and their activations, of the rows that the logits are for."""
         counts = self._per_row(self.counts(context_hashes))
-        return logits + self.counts_proj(self.dropout(torch.cat([counts, self.activation(counts)], dim=-1)))
+        return torch.cat([counts, self.activation(counts)], dim=-1)
 
     def _per_row(self, vectors: Tensor) -> Tensor:
         """What the logits of a row are computed from, `(B, num_vectors * D)`, given a vector `(B, D)` of each row."""
