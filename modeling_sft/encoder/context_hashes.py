@@ -63,7 +63,9 @@ class SFTContextCounts(nn.Module):
 
     The first, second, third, fourth, sixth, eighth, twelfth ... occurrence of a neighbourhood in a row each add a row
     of a table: linear maps of the sum are then additive functions of logarithmic counts, step by step, as trees on
-    counts are. A norm of `norm_type` follows; batch norm takes away what all rows have in common.
+    counts are. With `norm_type` "batch", batch norm follows, which takes away what all rows have in common. Otherwise
+    the sum is divided by the root of the number of its terms: a norm of the single row would take away how much speaks
+    for an answer.
 
     Args:
         config: gives the kinds, the sizes, and the rate at which occurrences are left out in training.
@@ -71,25 +73,23 @@ class SFTContextCounts(nn.Module):
 
     def __init__(self, config: SFTContextConfig):
         super().__init__()
-        rows = config.num_context_kinds * config.context_hash_buckets
+        rows, by_batch = config.num_context_kinds * config.context_hash_buckets, config.norm_type == "batch"
         self.num_buckets, self.dropout = config.context_hash_buckets, config.context_hash_dropout
         self.weight = nn.Parameter(torch.empty(rows, config.context_count_dim))
-        self.norm = NORMS[config.norm_type](config.context_count_dim, eps=config.norm_eps)
+        self.norm = NORMS["batch"](config.context_count_dim, eps=config.norm_eps) if by_batch else None
 
     def forward(self, hashes: ContextHashes) -> Tensor:
         """Count the neighbourhoods of rows: `(B, context_count_dim)`."""
-        bag = self.bag(hashes)[:, None]
-        return self.norm(bag, torch.ones_like(bag[..., 0], dtype=torch.bool)).squeeze(1)
-
-    def bag(self, hashes: ContextHashes) -> Tensor:
-        """The sums of the table's rows before they are normalised: `(B, context_count_dim)`."""
         ids, rank = occurrences(hashes.ids, hashes.counted)
-        weights = F.dropout(_is_level(rank).to(self.weight.dtype), self.dropout, self.training)
+        is_step = _is_step(rank).to(self.weight.dtype)
+        weights = F.dropout(is_step, self.dropout, self.training).flatten()
         rows = _table_rows(with_rank(ids, rank), self.num_buckets)
         # Exporters take the number of rows that the function finds itself for a constant.
         starts = rows[0].numel() * torch.arange(rows.shape[0], device=rows.device)
-        weights = weights.flatten()
-        return F.embedding_bag(rows.flatten(), self.weight, starts, mode="sum", per_sample_weights=weights)
+        sums = F.embedding_bag(rows.flatten(), self.weight, starts, mode="sum", per_sample_weights=weights)
+        if self.norm is None:
+            return sums / is_step.sum((1, 2)).clamp(min=1)[:, None].sqrt()
+        return self.norm(sums[:, None], torch.ones_like(sums[:, :1], dtype=torch.bool)).squeeze(1)
 
 
 def context_tables(model: nn.Module) -> list[Tensor]:
@@ -103,7 +103,7 @@ def context_tables(model: nn.Module) -> list[Tensor]:
     return tables
 
 
-def _is_level(rank: Tensor) -> Tensor:
+def _is_step(rank: Tensor) -> Tensor:
     """Whether a count is 2^k or 3 * 2^k: its steps, evenly spaced in the logarithm."""
     # Take the lowest bit that is set off: 2^k leaves 0, 3 * 2^k leaves twice what was taken.
     lowest = rank & -rank

@@ -46,9 +46,9 @@ def test_a_token_gets_the_sum_of_its_rows() -> None:
 
 def test_occurrences_add_rows_step_by_step() -> None:
     module, hashes = build(SFTContextCounts), draw()
-    found = module.bag(hashes)
+    found = module(hashes)
     for row in range(3):
-        total = torch.zeros_like(found[row])
+        total, steps = torch.zeros_like(found[row]), 0
         for kind in range(2):
             counts = Counter(hashes.ids[row, hashes.counted[row, :, kind], kind].tolist())
             for number, count in counts.items():
@@ -56,31 +56,43 @@ def test_occurrences_add_rows_step_by_step() -> None:
                     if step <= count:
                         ids = with_rank(torch.tensor(number), torch.tensor(step))
                         total += module.weight[table_row(module, ids, kind)]
-        torch.testing.assert_close(found[row], total, rtol=0, atol=1e-12)
+                        steps += 1
+        torch.testing.assert_close(found[row], total / steps**0.5, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("cls", [SFTContextEmbedding, SFTContextCounts])
 def test_dropout_is_for_training_and_keeps_the_mean(cls: Any) -> None:
     module, hashes = build(cls, context_hash_dropout=0.3), draw()
-    function = module if cls is SFTContextEmbedding else module.bag
-    expected = function(hashes)
-    assert torch.equal(function(hashes), expected)
+    expected = module(hashes)
+    assert torch.equal(module(hashes), expected)
     module.train()
-    many = torch.stack([function(hashes) for _ in range(800)])
+    many = torch.stack([module(hashes) for _ in range(800)])
     assert not torch.equal(many[0], many[1])
     # Means of 800 draws, in units of their standard errors.
     errors = (many.mean(0) - expected) / (many.std(0) / 800**0.5 + 1e-9)
     assert errors.abs().max() < 6
 
 
-@pytest.mark.parametrize("norm_type", ["layer", "rms", "batch"])
-def test_counts_are_normed(norm_type: str) -> None:
-    module, hashes = build(SFTContextCounts, norm_type=norm_type).train(), draw(rows=40)
+def test_counts_are_normed_by_the_batch_where_tokens_are() -> None:
+    module, hashes = build(SFTContextCounts, norm_type="batch").train(), draw(rows=40)
     with torch.no_grad():
         module.norm.weight.fill_(1)
         found = module(hashes)
         module.weight *= 1000
         torch.testing.assert_close(module(hashes), found, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("norm_type", ["layer", "rms"])
+def test_otherwise_counts_grow_with_the_root_of_what_is_counted(norm_type: str) -> None:
+    module, hashes = build(SFTContextCounts, norm_type=norm_type), draw()
+    with torch.no_grad():
+        module.weight.fill_(2.0)
+        # Each id once: as many terms as are counted.
+        distinct = torch.arange(hashes.ids.numel()).view_as(hashes.ids)
+        expected = 2 * hashes.counted.sum((1, 2)).sqrt()[:, None].expand(-1, module.weight.shape[1])
+        torch.testing.assert_close(module(hashes._replace(ids=distinct)), expected.to(module.weight.dtype))
+        nothing = hashes._replace(counted=torch.zeros_like(hashes.counted))
+        assert torch.equal(module(nothing), torch.zeros_like(expected).to(module.weight.dtype))
 
 
 def test_counts_start_close_to_zero() -> None:
