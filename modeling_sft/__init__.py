@@ -10,6 +10,7 @@ from transformers import (
     AutoFeatureExtractor,
     AutoModel,
     AutoModelForMaskedLM,
+    AutoModelForPreTraining,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -18,7 +19,7 @@ from transformers import (
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_sft import SFTConfig, SFTGraphConfig, SFTPointCloudConfig
-from .encoder.outputs import SFTClassifierOutput, SFTModelOutput, SFTQuestionAnsweringOutput
+from .encoder.outputs import SFTClassifierOutput, SFTModelOutput, SFTPreTrainingOutput, SFTQuestionAnsweringOutput
 from .graph.modeling_sft_graph import (
     SFTForGraphClassification,
     SFTForLinkPrediction,
@@ -56,6 +57,7 @@ from .sampling.sampler import random_selector
 from .sequence.feature_extraction import SFTSequenceFeatureExtractor
 from .sequence.modeling_sft import (
     SFTForMaskedLM,
+    SFTForPreTraining,
     SFTForQuestionAnswering,
     SFTForSequenceClassification,
     SFTForSequencePairClassification,
@@ -81,6 +83,7 @@ _model_class: Any
 for _auto_class, *_model_classes in (
     (AutoModel, SFTModel, SFTGraphModel, SFTPointCloudModel),
     (AutoModelForMaskedLM, SFTForMaskedLM),
+    (AutoModelForPreTraining, SFTForPreTraining),
     (AutoModelForSequenceClassification, SFTForSequenceClassification),
     (AutoModelForTokenClassification, SFTForTokenClassification),
     (AutoModelForQuestionAnswering, SFTForQuestionAnswering),
@@ -126,6 +129,7 @@ __all__ = [
     "SFTForNodeClassification",
     "SFTForPointCloudClassification",
     "SFTForPointCloudSegmentation",
+    "SFTForPreTraining",
     "SFTForQuestionAnswering",
     "SFTForSequenceClassification",
     "SFTForSequencePairClassification",
@@ -140,6 +144,7 @@ __all__ = [
     "SFTPointCloudModel",
     "SFTPointCloudPreTrainedModel",
     "SFTPointCloudProcessor",
+    "SFTPreTrainingOutput",
     "SFTQuestionAnsweringOutput",
     "SFTSequenceFeatureExtractor",
     "SFTSequencePreTrainedModel",

@@ -304,8 +304,8 @@ class SFTConfig(SFTContextConfig):
     model_type = "sft"
     modality: ClassVar[str] = "sequence"
     _classes = _auto_map(
-        *("SFTConfig", "modeling_sft", "SFTModel", "MaskedLM", "SequenceClassification", "TokenClassification"),
-        *("QuestionAnswering", "SequencePairClassification"),
+        *("SFTConfig", "modeling_sft", "SFTModel", "MaskedLM", "PreTraining", "SequenceClassification"),
+        *("TokenClassification", "QuestionAnswering", "SequencePairClassification"),
     )
 
     vocab_size: int = NUM_BYTE_TOKENS

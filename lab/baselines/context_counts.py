@@ -72,7 +72,8 @@ class CountsForSequenceClassification(SFTForSequenceClassification):
 
     def __init__(self, config: SequenceCountsConfig) -> None:
         super().__init__(config)
-        self.sft.encoder = NoEncoder()
+        encoder: Any = NoEncoder()
+        self.sft.encoder = encoder
 
 
 class CountsForGraphClassification(SFTForGraphClassification):
@@ -84,4 +85,5 @@ class CountsForGraphClassification(SFTForGraphClassification):
 
     def __init__(self, config: GraphBaselineConfig) -> None:
         super().__init__(config)
-        self.sft.encoder = NoEncoder()
+        encoder: Any = NoEncoder()
+        self.sft.encoder = encoder

@@ -50,22 +50,26 @@ class SFTClassificationHead(nn.Module):
         config: sizes and choices of the model.
         num_vectors: pooled vectors of D numbers that a row has, see `_per_row`.
         num_features: numbers of a whole row that stand beside the pooled states.
+        num_outputs: `num_labels` unless told otherwise.
     """
 
     labels_tokens = False
 
-    def __init__(self, config: SFTEncoderConfig, num_vectors: int = 1, num_features: int = 0):
+    def __init__(
+        self, config: SFTEncoderConfig, num_vectors: int = 1, num_features: int = 0, num_outputs: int | None = None
+    ):
         super().__init__()
+        num_outputs = int(config.num_labels or 0) if num_outputs is None else num_outputs
         self.pooling = SFTPooling(config)
         self.dense = unit_variance_linear(num_vectors * config.hidden_size + num_features, config.hidden_size)
         self.activation = ACT2FN[config.hidden_act]
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.out_proj = nn.Linear(config.hidden_size, int(config.num_labels or 0))
+        self.out_proj = nn.Linear(config.hidden_size, num_outputs)
         self.counts: Any = None
         if config.num_context_counts:
             self.counts = SFTContextCounts(cast(SFTContextConfig, config))
             width = 2 * num_vectors * config.num_context_counts
-            self.counts_proj = nn.Linear(width, int(config.num_labels or 0), bias=False)
+            self.counts_proj = nn.Linear(width, num_outputs, bias=False)
 
     def forward(
         self,
@@ -85,13 +89,19 @@ class SFTClassificationHead(nn.Module):
         Returns:
             `(B, num_labels)`.
         """
+        logits = self.logits_of_states(hidden_states, mask, features)
+        return logits if self.counts is None else logits + self.logits_of_counts(context_hashes)
+
+    def logits_of_states(self, hidden_states: Tensor, mask: Tensor, features: Tensor | None = None) -> Tensor:
+        """The part of the logits that token states and features of rows give."""
         pooled = self._per_row(self.dropout(self.pooling(hidden_states, mask)))
         if features is not None:
             pooled = torch.cat([pooled, self.dropout(features.to(pooled.dtype))], dim=-1)
-        logits = self.out_proj(self.dropout(self.activation(self.dense(pooled))))
-        if self.counts is None:
-            return logits
-        return logits + self.counts_proj(self.dropout(self.count_states(context_hashes)))
+        return self.out_proj(self.dropout(self.activation(self.dense(pooled))))
+
+    def logits_of_counts(self, context_hashes: ContextHashes | None) -> Tensor:
+        """The part of the logits that counts of neighbourhoods give, of models that have them."""
+        return self.counts_proj(self.dropout(self.count_states(context_hashes)))
 
     def count_states(self, context_hashes: ContextHashes | None) -> Tensor:
         """Vectors of the counts of neighbourhoods, and their activations, of the rows that the logits are for."""

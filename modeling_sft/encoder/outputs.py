@@ -56,6 +56,24 @@ class SFTClassifierOutput(ModelOutput):
 
 
 @dataclass
+class SFTPreTrainingOutput(ModelOutput):
+    """Output of a model in pre-training, whose targets are its inputs' own.
+
+    Args:
+        loss: scalar, the mean of `row_losses`.
+        row_losses: `(B,)`, the loss of each row.
+        hidden_states, attentions, sampled_tokens, importance_scores: as in [`SFTModelOutput`].
+    """
+
+    loss: torch.Tensor | None = None
+    row_losses: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    sampled_tokens: tuple[torch.Tensor, ...] | None = None
+    importance_scores: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
 class SFTQuestionAnsweringOutput(ModelOutput):
     """Output of the question-answering head.
 

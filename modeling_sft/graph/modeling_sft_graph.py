@@ -277,7 +277,7 @@ class SFTForGraphClassification(SFTGraphLabelModel):
     """
 
     auto_class_name: ClassVar[str | None] = "AutoModelForGraphClassification"
-    head_class = SFTClassificationHead
+    head_class: ClassVar[Any] = SFTClassificationHead
 
     def _build_head(self, config: SFTGraphConfig) -> nn.Module:
         return self.head_class(config, num_features=config.num_graph_features)

@@ -12,8 +12,15 @@ from ..encoder.context_hashes import ContextHashes, SFTContextEmbedding
 from ..encoder.encoder import SFTEncoder
 from ..encoder.heads import SFTClassificationHead, SFTTokenHead, answer
 from ..encoder.losses import class_loss, share_of_step
-from ..encoder.outputs import SFTClassifierOutput, SFTModelOutput, SFTQuestionAnsweringOutput, recorded
+from ..encoder.outputs import (
+    SFTClassifierOutput,
+    SFTModelOutput,
+    SFTPreTrainingOutput,
+    SFTQuestionAnsweringOutput,
+    recorded,
+)
 from ..encoder.pretrained import FORWARD_OPTIONS, SFTPreTrainedModel
+from ..encoder.pretraining import SFTPreTrainingHead
 from ..hub.arguments import refuses_unknown_arguments
 from ..nn.checks import can_check_values, check_finite, check_range, check_shape, resolve_mask
 from ..nn.initialization import unit_variance, unit_variance_linear
@@ -311,6 +318,51 @@ class SFTForMaskedLM(SFTSequencePreTrainedModel):
         return SFTClassifierOutput.of(outputs, logits, loss)
 
 
+class SFTForPreTraining(SFTSequencePreTrainedModel):
+    """Predicts which neighbourhoods a whole text has, before labels are seen.
+
+    Classifiers of texts start from its backbone and its readout. It pays where labels are few (docs/sequences.md).
+
+    Args:
+        config: with `context_hash_sizes` or `context_hash_words`, and `context_hash_dropout` above 0: the counts are
+            to predict what dropout takes from them.
+
+    Raises:
+        ValueError: the configuration counts no neighbourhoods.
+    """
+
+    auto_class_name = "AutoModelForPreTraining"
+
+    def __init__(self, config: SFTConfig):
+        super().__init__(config)
+        self.sft = SFTModel(config)
+        self.classifier = SFTPreTrainingHead(config)
+        self.post_init()
+
+    @refuses_unknown_arguments(*FORWARD_OPTIONS)
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        **kwargs: Any,
+    ) -> SFTPreTrainingOutput:
+        """The loss of texts; arguments are those of [`SFTModel`].
+
+        Raises:
+            TypeError: an unknown argument.
+            ValueError: an argument's shape, dtype or values do not fit.
+        """
+        # Trainer weights its batches by labels, which there are none of.
+        kwargs.pop("num_items_in_batch", None)
+        outputs = self.sft(input_ids, attention_mask, position_ids, token_type_ids, **kwargs)
+        mask = resolve_mask(attention_mask, outputs.last_hidden_state)
+        losses = self.classifier(outputs.last_hidden_state, mask, outputs.context_hashes)
+        return SFTPreTrainingOutput(loss=losses.mean(), row_losses=losses, **recorded(outputs))
+
+
 class SFTSequenceLabelModel(SFTSequencePreTrainedModel):
     """Base of the heads that label whole sequences, or their tokens."""
 
@@ -364,8 +416,8 @@ class SFTForSequenceClassification(SFTSequenceLabelModel):
         config: with `num_labels` or `id2label`, and `pooling`.
     """
 
-    auto_class_name = "AutoModelForSequenceClassification"
-    head_class = SFTClassificationHead
+    auto_class_name: ClassVar[str | None] = "AutoModelForSequenceClassification"
+    head_class: ClassVar[type[nn.Module]] = SFTClassificationHead
 
 
 class SFTForTokenClassification(SFTSequenceLabelModel):
@@ -502,6 +554,7 @@ class SFTForSequencePairClassification(SFTSequencePreTrainedModel):
 
 __all__ = [
     "SFTForMaskedLM",
+    "SFTForPreTraining",
     "SFTForQuestionAnswering",
     "SFTForSequenceClassification",
     "SFTForSequencePairClassification",

@@ -13,6 +13,7 @@ from tiny_models import build, build_graph, build_sequence
 HEADS = {
     "SFTModel": (
         "SFTForMaskedLM",
+        "SFTForPreTraining",
         "SFTForSequenceClassification",
         "SFTForTokenClassification",
         "SFTForQuestionAnswering",
@@ -30,8 +31,9 @@ def auto_class(head):
     return getattr(transformers, name, None) or getattr(modeling_sft, name)
 
 
-def built(backbone, name):
-    return BUILDERS[backbone](getattr(modeling_sft, name), torch.float32)
+def built(backbone, name, head):
+    changes = {"context_hash_sizes": [1]} if head == "SFTForPreTraining" else {}
+    return BUILDERS[backbone](getattr(modeling_sft, name), torch.float32, **changes)
 
 
 def assert_equal_states(model, other):
@@ -43,7 +45,7 @@ def assert_equal_states(model, other):
 
 @pytest.mark.parametrize(("backbone", "head"), PAIRS)
 def test_the_folder_of_a_head_gives_head_and_backbone(tmp_path, backbone, head):
-    model = built(backbone, head)
+    model = built(backbone, head, head)
     model.save_pretrained(tmp_path)
     # The code in the folder differs from the package's: a class from there would show.
     (tmp_path / "modeling_sft.py").write_text("raise RuntimeError('code of the folder ran')")
@@ -59,7 +61,7 @@ def test_the_folder_of_a_head_gives_head_and_backbone(tmp_path, backbone, head):
 
 @pytest.mark.parametrize(("backbone", "head"), PAIRS)
 def test_a_head_on_a_saved_backbone_says_which_weights_are_new(tmp_path, backbone, head):
-    model = built(backbone, backbone)
+    model = built(backbone, backbone, head)
     model.save_pretrained(tmp_path)
     logger = logging.get_logger("transformers.modeling_utils")
     with LoggingLevel(logging.WARNING), CaptureLogger(logger) as captured:
@@ -74,7 +76,7 @@ def test_a_head_on_a_saved_backbone_says_which_weights_are_new(tmp_path, backbon
 
 @pytest.mark.parametrize("backbone", HEADS)
 def test_wrong_classes_are_refused(tmp_path, backbone):
-    model = built(backbone, backbone)
+    model = built(backbone, backbone, backbone)
     model.save_pretrained(tmp_path)
     others = [name for other in HEADS if other != backbone for name in HEADS[other]]
     for head in others:
@@ -87,7 +89,7 @@ def test_wrong_classes_are_refused(tmp_path, backbone):
 
 @pytest.mark.parametrize("backbone", HEADS)
 def test_a_backbone_and_a_configuration_carry_all_code(tmp_path, backbone):
-    model = built(backbone, backbone)
+    model = built(backbone, backbone, backbone)
     model.save_pretrained(tmp_path / "model")
     model.config.save_pretrained(tmp_path / "configuration")
     references = {"AutoConfig": type(model.config).__name__, "AutoModel": backbone}

@@ -8,7 +8,12 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
-from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from modeling_sft import (
     AutoModelForSequencePairClassification,
@@ -60,22 +65,26 @@ KINDS = {
     "sequence-pair-classification": "pairs",
     "sequence-regression": "numbers",
     "masked-language-modeling": "texts",
+    "pre-training": "texts",
 }
 OVERRIDES = {
     "sequence-pair-classification": ("dataset.pair_column=other",),
     "masked-language-modeling": ("dataset.name=plain_text", "augmentation={mean_span_length: 3.0}"),
+    "pre-training": ("dataset.name=plain_text", "model.context_hash_sizes=[1]", "model.context_hash_dropout=0.5"),
 }
 AUTO_CLASSES = {
     "sequence-classification": AutoModelForSequenceClassification,
     "sequence-pair-classification": AutoModelForSequencePairClassification,
     "sequence-regression": AutoModelForSequenceClassification,
     "masked-language-modeling": AutoModelForMaskedLM,
+    "pre-training": AutoModelForPreTraining,
 }
 MAIN_METRICS = {  # of each task, what checkpoints are chosen by, and whether more of it is better
     "sequence-classification": ("accuracy", True),
     "sequence-pair-classification": ("accuracy", True),
     "sequence-regression": ("mean_absolute_error", False),
     "masked-language-modeling": ("bits_per_token", False),
+    "pre-training": ("cross_entropy", False),
 }
 BYTE_PAIRS = "processor={tokenizer: bpe, vocab_size: 280, max_length: 40}"
 tasks = pytest.mark.parametrize("task", KINDS)

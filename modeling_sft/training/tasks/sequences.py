@@ -1,10 +1,11 @@
-"""Tasks on sequences: classification, regression, pairs, and masked language modeling."""
+"""Tasks on sequences: classification, regression, pairs, and pre-training without labels."""
 
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 from transformers import (
@@ -23,7 +24,12 @@ from ...data.sequence.datasets import PreparedSequences
 from ...data.sequence.masked_texts import ChunkedText, EpochMasks, FixedMasks, TokenMasking
 from ...data.sequence.readers import SEQUENCE_READERS, load_sequence_dataset
 from ...sequence.feature_extraction import SFTSequenceFeatureExtractor
-from ...sequence.modeling_sft import SFTForMaskedLM, SFTForSequenceClassification, SFTForSequencePairClassification
+from ...sequence.modeling_sft import (
+    SFTForMaskedLM,
+    SFTForPreTraining,
+    SFTForSequenceClassification,
+    SFTForSequencePairClassification,
+)
 from ...sequence.tokenization import byte_pair_tokenizer, byte_tokenizer, list_ops_tokenizer
 from ..recipe import Recipe
 from .pretrained import load_pretrained, pretrained_config
@@ -187,6 +193,30 @@ class SequenceRegressionTask(SequenceTask):
 
     def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
         return regression_metrics(evaluation.predictions, evaluation.label_ids)
+
+
+@register_task
+class PreTrainingTask(SequenceTask):
+    """Which neighbourhoods a text has, for classifiers to start from by `pretrained`; labels are not read."""
+
+    name = "pre-training"
+    model_class = SFTForPreTraining
+    main_metric = "cross_entropy"
+    greater_is_better = False
+    plain_metrics = ("cross_entropy",)
+
+    def check_labels(self, config: PreTrainedConfig, rows: Any) -> None:
+        pass
+
+    def prepare(self, rows: Any, processor: Any, seed: int, augmentation: Any | None = None) -> Dataset:
+        return PreparedSequences(rows, processor, target=None)
+
+    def label_names(self, config: PreTrainedConfig) -> list[str] | None:
+        # What is predicted is part of the input.
+        return ["input_ids"]
+
+    def compute_metrics(self, evaluation: EvalPrediction, config: PreTrainedConfig) -> dict[str, float]:
+        return {"cross_entropy": float(np.mean(evaluation.predictions))}
 
 
 @register_task
