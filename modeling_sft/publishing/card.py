@@ -29,6 +29,7 @@ _PURPOSES = {
     "sequence-classification": "It assigns one of {labels} classes to a sequence.",
     "sequence-pair-classification": "It assigns one of {labels} classes to a pair of sequences.",
     "sequence-regression": "It predicts {labels} number(s) for a sequence.",
+    "pre-training": "It predicts which words a text has, and is a start for training classifiers of texts.",
     "masked-language-modeling": "It fills in masked tokens, and is a start for training on other tasks on sequences.",
 }
 _TAGS = {"point_cloud": "point-cloud", "graph": "graph-ml", "sequence": "sequence"}

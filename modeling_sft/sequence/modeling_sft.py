@@ -321,7 +321,7 @@ class SFTForMaskedLM(SFTSequencePreTrainedModel):
 class SFTForPreTraining(SFTSequencePreTrainedModel):
     """Predicts which neighbourhoods a whole text has, before labels are seen.
 
-    Classifiers of texts start from its backbone and its readout. It pays where labels are few (docs/sequences.md).
+    Classifiers of texts start from its backbone and its readout of counts.
 
     Args:
         config: with `context_hash_sizes` or `context_hash_words`, and `context_hash_dropout` above 0: the counts are

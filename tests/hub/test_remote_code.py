@@ -230,7 +230,8 @@ def test_sequence_models_of_continuous_values_load_without_the_package_twice(tmp
 def test_the_folder_of_a_sequence_model_lists_its_whole_code(tmp_path, head):
     save_sequence_model(tmp_path, head)
     config = json.loads((tmp_path / "config.json").read_text())
-    assert set(config["auto_map"]) == {"AutoConfig", "AutoModel", *(f"AutoModelFor{name}" for name in HEADS)}
+    heads = (*HEADS, "PreTraining")
+    assert set(config["auto_map"]) == {"AutoConfig", "AutoModel", *(f"AutoModelFor{name}" for name in heads)}
     for reference in config["auto_map"].values():
         assert (tmp_path / f"{reference.split('.')[0]}.py").is_file()
     # Any Transformers reads the tokenizer: no class of this package, no code to trust.
