@@ -58,5 +58,5 @@ def neighbourhood_targets(context_hashes: ContextHashes) -> Tensor:
     kinds = 1 + torch.arange(ids.shape[-1], device=ids.device).expand_as(ids)
     found = buckets(with_rank(ids, kinds), NUM_TARGETS).flatten(1)
     first = (rank == 1).flatten(1).float()
-    targets = torch.zeros(len(ids), NUM_TARGETS, device=ids.device).scatter_add(1, found, first)
+    targets = torch.zeros(ids.shape[0], NUM_TARGETS, device=ids.device).scatter_add(1, found, first)
     return targets / first.sum(1, keepdim=True).clamp(min=1)

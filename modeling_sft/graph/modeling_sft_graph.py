@@ -231,7 +231,7 @@ class SFTGraphLabelModel(SFTGraphPreTrainedModel):
             ValueError: an argument's shape, dtype or values do not fit.
         """
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
-        features = self._normalised(graph_features, len(node_features))
+        features = self._normalised(graph_features, node_features.shape[0])
         outputs = self.sft(
             node_features, edge_index, edge_features, edge_mask, node_encodings, attention_mask, **kwargs
         )
