@@ -1,15 +1,15 @@
 """The readout of context hashes alone: what SFT's classifiers know without token states, layers and attention.
 
-It is linear in the counts of neighbourhoods' vectors and their activations (docs/design.md, section 6).
+A linear map of a vector that counts the neighbourhoods of a row, and of its activation (docs/design.md, section 6).
 """
 
 from typing import Any
 
+import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 
 from modeling_sft.configuration_sft import SFTConfig
-from modeling_sft.encoder.context_hashes import ContextHashes
 from modeling_sft.encoder.heads import SFTClassificationHead
 from modeling_sft.graph.modeling_sft_graph import SFTForGraphClassification
 from modeling_sft.sequence.modeling_sft import SFTForSequenceClassification
@@ -49,18 +49,12 @@ class CountsHead(SFTClassificationHead):
         super().__init__(config, **sizes)
         if self.counts is None:
             raise ValueError("The baseline context_counts needs context hashes: set their fields in `model`.")
-        self.out_proj = nn.Linear(self.counts_proj.in_features, self.counts_proj.out_features)
-        del self.pooling, self.dense, self.counts_proj
+        self.bias = nn.Parameter(torch.zeros(self.counts_proj.out_features))
+        del self.pooling, self.dense, self.out_proj
 
-    def forward(
-        self,
-        hidden_states: Tensor,
-        mask: Tensor,
-        context_hashes: ContextHashes | None = None,
-        features: Tensor | None = None,
-    ) -> Tensor:
-        """Logits `(B, num_labels)` from the neighbourhoods alone."""
-        return self.out_proj(self.dropout(self.count_states(context_hashes)))
+    def logits_of_states(self, hidden_states: Tensor, mask: Tensor, features: Tensor | None = None) -> Tensor:
+        """Nothing but a bias: token states are not read."""
+        return self.bias
 
 
 class CountsForSequenceClassification(SFTForSequenceClassification):

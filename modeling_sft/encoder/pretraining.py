@@ -38,13 +38,9 @@ class SFTPreTrainingHead(SFTClassificationHead):
         context_hashes: ContextHashes | None = None,
         features: Tensor | None = None,
     ) -> Tensor:
-        """Cross-entropy of each row's neighbourhoods, the mean of both predictions: `(B,)` float32 or finer.
-
-        Raises:
-            ValueError: no neighbourhoods are given.
-        """
-        if context_hashes is None:
-            raise ValueError("`input_ids` is missing: pre-training predicts the neighbourhoods of token ids.")
+        """Cross-entropy of each row's neighbourhoods, the mean of both predictions: `(B,)` float32 or finer."""
+        # A backbone whose configuration counts neighbourhoods always finds them.
+        assert context_hashes is not None
         targets = neighbourhood_targets(context_hashes)
         logits = torch.stack([self.logits_of_states(hidden_states, mask), self.logits_of_counts(context_hashes)])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

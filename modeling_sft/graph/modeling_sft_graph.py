@@ -33,6 +33,11 @@ class SFTGraphPreTrainedModel(SFTPreTrainedModel):
     input_modalities: Any = ("graph",)
     _input_embed_layer = "embeddings"
 
+    def _refuse_graph_features(self) -> None:
+        if self.config.num_graph_features:
+            name = type(self).__name__
+            raise ValueError(f"`num_graph_features` is for heads of whole graphs, and {name} is none: set it to 0.")
+
 
 class SFTGraphEmbeddings(nn.Module):
     """Node features and encodings, normalised."""
@@ -188,11 +193,8 @@ class SFTGraphLabelModel(SFTGraphPreTrainedModel):
 
     def __init__(self, config: SFTGraphConfig):
         super().__init__(config)
-        if config.num_graph_features and self.head_class.labels_tokens:
-            raise ValueError(
-                f"`num_graph_features` of the configuration is for whole graphs: {type(self).__name__} "
-                "labels nodes, so set it to 0."
-            )
+        if self.head_class.labels_tokens:
+            self._refuse_graph_features()
         # Transformers picks a loss by class name and would take the causal one; ours honours num_items_in_batch.
         self.loss_type = "ForTokenClassification" if self.head_class.labels_tokens else "ForSequenceClassification"
         self.sft = SFTGraphModel(config)
@@ -329,6 +331,7 @@ class SFTForLinkPrediction(SFTGraphPreTrainedModel):
 
     def __init__(self, config: SFTGraphConfig):
         super().__init__(config)
+        self._refuse_graph_features()
         self.loss_type = "ForSequenceClassification"
         self.sft = SFTGraphModel(config)
         self.dense = unit_variance_linear(3 * config.hidden_size, config.hidden_size)

@@ -95,6 +95,9 @@ class SFTTrainer(Trainer):
                 "`importance_scorer.max_grad_norm` needs `training.max_grad_norm` > 0: use a large value to leave the "
                 "other parameters unclipped."
             )
+        of_model: Any = self.model
+        if self.context_hashes != ContextHashSettings() and not context_tables(of_model):
+            raise ValueError("`context_hashes` sets how tables are optimised, and the model has none: remove it.")
         problem_type = getattr(self.model.config, "problem_type", None)
         if self.args.label_smoothing_factor > 0 and problem_type not in (None, "single_label_classification"):
             raise ValueError(f"`training.label_smoothing_factor` must be 0 for the problem type {problem_type}.")

@@ -210,8 +210,9 @@ def test_features_of_whole_graphs_that_do_not_fit_are_refused(batch: Batch) -> N
             model(**batch, graph_features=features)
     with pytest.raises(ValueError, match="`graph_features` does not fit `num_graph_features=0`"):
         build_graph()(**batch, graph_features=torch.zeros(2, 1))
-    with pytest.raises(ValueError, match="SFTForNodeClassification labels nodes"):
-        build_graph(SFTForNodeClassification, num_graph_features=2)
+    for cls in (SFTForNodeClassification, SFTForLinkPrediction):
+        with pytest.raises(ValueError, match=f"is for heads of whole graphs, and {cls.__name__} is none: set it to 0"):
+            build_graph(cls, num_graph_features=2)
 
 
 def test_a_class_per_node(batch: Batch) -> None:

@@ -75,6 +75,9 @@ def test_tables_of_context_hashes_form_groups_of_their_own(tmp_path):
         else:
             assert settings["lr"] == pytest.approx(0.01) and settings["betas"] == (0.9, 0.999)
     assert found == tables
+    with pytest.raises(ValueError, match="`context_hashes` sets how tables are optimised, and the model has none"):
+        plain = SFTForGraphClassification(tiny_graph_config())
+        SFTTrainer(plain, arguments, context_hashes=recipe.context_hashes)
     arguments.optim = "sgd"
     with pytest.raises(ValueError, match=r"`context_hashes.adam_beta2` is for Adam"):
         SFTTrainer(model, arguments, context_hashes=recipe.context_hashes).create_optimizer()
