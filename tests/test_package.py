@@ -125,7 +125,7 @@ def test_readme_snippets_run(tmp_path: Path):
         # Minutes: tests/test_export.py does the same to smaller models.
         pytest.param("export.md", 3, ("onnx", "onnxruntime", "onnxscript"), marks=pytest.mark.full),
         ("sequences.md", 2, ()),
-        ("graphs.md", 3, ("rdkit", "scipy", "torch_geometric")),
+        ("graphs.md", 4, ("rdkit", "scipy", "torch_geometric")),
     ],
     ids=["export", "sequences", "graphs"],
 )
